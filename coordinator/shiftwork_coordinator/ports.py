@@ -1,0 +1,112 @@
+"""Every port of the coordinator: what the engine's shell needs from the outside world.
+
+Rules for all: verbs are idempotent and return when *asked*, not when done (only the engine waits); a reading may say
+"cannot tell"; nothing here remembers anything between calls that it could not read back; errors of the outside are
+raised as `Unavailable` (worth a retry) or `InvalidRequest` (a person must act), each naming the thing and the remedy.
+Each port has an in-memory twin in `testing.py`, and one suite of tests accepts the twin and the real drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from shiftwork_contract.messages import GateState
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Unix time in seconds: for rows and for people."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump: for measuring how long something took."""
+
+
+class TrafficState(StrEnum):
+    """How a balancer treats one server.
+
+    ABSENT: out; it gets no new request, and this is known, not hoped. STARTING: in, not yet proven by a check made
+    after it came in. HEALTHY: in, and called healthy by checks made since it came in. UNHEALTHY: in, checks fail.
+    DRAINING: asked to leave, but new requests may still arrive. UNKNOWN: the balancer could not be asked or gave an
+    answer that means nothing; never read as "out" nor as "quiet".
+    """
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    UNKNOWN = "unknown"
+
+
+class Server(msgspec.Struct, frozen=True):
+    """An instance as a balancer may know it: by `name` (explicit, default the instance's), else by address and port."""
+
+    instance: str
+    name: str
+    address: str = ""
+    port: int = 0
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One server in one balancer at one moment.
+
+    `in_flight` counts requests being served by it over all backends and processes; None = the balancer cannot count.
+    `generation` names the balancer's process and configuration: two readings prove something together only when it is
+    equal. `out_by` is set when somebody other than us took the server out. `detail` is for people.
+    """
+
+    state: TrafficState
+    in_flight: int | None = None
+    generation: str = ""
+    out_by: str = ""
+    detail: str = ""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that would go wrong, found before anything is touched. `fatal` refuses the deployment."""
+
+    message: str
+    fatal: bool = True
+    instance: str = ""
+
+
+class LoadBalancer(Protocol):
+    """One balancer endpoint with the backends that a group uses there."""
+
+    name: str
+    """For people and logs: kind and endpoint, without secrets."""
+
+    async def check(self, servers: Sequence[Server]) -> Sequence[Problem]:
+        """What would go wrong: unknown backend, server missing or matched twice, no rights, no checks, too old …"""
+
+    async def deregister(self, servers: Sequence[Server]) -> None:
+        """Ask that these get no new request. Cuts nothing that is in flight. Already out is fine."""
+
+    async def register(self, servers: Sequence[Server]) -> None:
+        """Ask that these get requests again once checks *made from now on* pass. Already in is fine and resets nothing."""
+
+    async def states(self, servers: Sequence[Server]) -> Mapping[str, Reading]:
+        """A reading for every server, by instance; UNKNOWN with the reason in `detail` instead of an exception."""
+
+    async def close(self) -> None: ...
+
+
+class Gates(Protocol):
+    """The agents' health gates, for balancers that are steered through their own health checks."""
+
+    async def set(self, instance: str, *, open: bool) -> None:
+        """Ask the instance's agent to open or close this group's gate. Raises Unavailable when it is not connected."""
+
+    def state(self, instance: str) -> GateState | None:
+        """The last state reported after the last `set` reached the agent; None when there is none yet."""
+
+
+class LoadBalancerFactory(Protocol):
+    """What stands in the built-in table and under the entry point `shiftwork.load_balancers`."""
+
+    def __call__(self, settings: Mapping[str, object], gates: Gates) -> LoadBalancer:
+        """Raises InvalidRequest for settings it cannot use: unknown key, wrong type, a value outside its limit."""
