@@ -1,0 +1,198 @@
+"""The rows: all that the coordinator remembers. Frozen; changed by `msgspec.structs.replace`, then written whole.
+
+Who writes what: the engine writes deployments, targets and lifecycle events that the coordinator itself carries out,
+and adds commands; agents' reports write a command's status and its lifecycle events; operators write `Request`s;
+performers write `Asked`. No column has two writers, so nothing is lost between reading and writing.
+Times are Unix times in seconds from the coordinator's clock.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shiftwork_contract.diagnostics import Diagnostics
+from shiftwork_contract.lifecycle import EventStatus
+from shiftwork_contract.messages import Command
+from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.model.config import DeploymentConfig
+from shiftwork_coordinator.model.settings import GroupSettings
+from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
+
+
+class Row(msgspec.Struct, frozen=True, rename="camel"):
+    """Base of all rows."""
+
+
+class Deployment(Row, frozen=True):
+    """One run. `serial` rises with creation over all deployments: it orders the queue and the agents' commands.
+
+    `floor` is minimum healthy hosts in instances, computed once. `batch` is the number of the batch under way, 0
+    before the first. `halted_*` are set when it will fail or stop but targets are still finishing. `error_*` are final.
+    `least_in_service` is the lowest count of targets in service since it started.
+    """
+
+    id: str
+    serial: int
+    application: str
+    group: str
+    group_id: str
+    revision: Revision
+    config: DeploymentConfig
+    settings: GroupSettings
+    created_at: float
+    status: DeploymentStatus = DeploymentStatus.CREATED
+    platform: str = "Server"
+    deployment_type: str = "IN_PLACE"
+    creator: Literal["user", "codeDeployRollback"] = "user"
+    created_by: str = ""
+    description: str = ""
+    ignore_stop_failures: bool = False
+    file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
+    rollback_on: tuple[str, ...] = ()
+    rollback_of: str = ""
+    rolled_back_by: str = ""
+    rollback_note: str = ""
+    previous_revision: Revision | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    floor: int = 0
+    batch: int = 0
+    batches: int = 0
+    bake_until: float | None = None
+    held_since: float | None = None
+    halted_code: str = ""
+    halted_message: str = ""
+    halted_at: float | None = None
+    error_code: str = ""
+    error_message: str = ""
+    least_in_service: int | None = None
+    parked_until: float | None = None
+    parked_reason: str = ""
+    parked_times: int = 0
+
+
+class Request(Row, frozen=True):
+    """What an operator asked of a running deployment. `proceed_at`: end a wait or bake that began before this time."""
+
+    deployment_id: str
+    stop: Literal["", "stop", "now"] = ""
+    stop_by: str = ""
+    stop_rollback: bool | None = None
+    proceed_at: float | None = None
+
+
+class LifecycleEventRow(Row, frozen=True):
+    event: str
+    status: EventStatus = EventStatus.PENDING
+    started_at: float | None = None
+    ended_at: float | None = None
+    diagnostics: Diagnostics = Diagnostics()
+    revision: str = ""
+
+
+class Target(Row, frozen=True):
+    """One instance within one deployment.
+
+    `stage` indexes the itinerary. `batch` 0 = not chosen yet. `traffic` is what the engine wants of the balancers for
+    it now ("" = nothing). `look` is the least `asked` number that an agent's reading must carry to count.
+    `was_in_service` and `installed_before` are facts from before the start. `cut` = requests in flight when it was
+    touched nevertheless (policy `proceed`).
+    """
+
+    deployment_id: str
+    instance: str
+    address: str = ""
+    status: TargetStatus = TargetStatus.PENDING
+    stage: int = 0
+    stage_since: float = 0.0
+    batch: int = 0
+    traffic: Literal["", "in", "out"] = ""
+    traffic_since: float = 0.0
+    kept_out: bool = False
+    look: int = 0
+    was_in_service: bool = False
+    installed_before: str = ""
+    cut: int | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    error_code: str = ""
+    error_message: str = ""
+
+
+class CommandRow(Row, frozen=True):
+    """A command to an agent; `command.id` is made of deployment, instance, stage and attempt. `cancel` is wanted.
+
+    `running` is the event under way, `running_since` and `running_limit` (seconds) bound it.
+    """
+
+    command: Command
+    instance: str
+    stage: int
+    wanted_at: float
+    status: CommandStatus = CommandStatus.WANTED
+    cancel: Literal["", "stop", "now"] = ""
+    accepted_at: float | None = None
+    ended_at: float | None = None
+    running: str = ""
+    running_since: float | None = None
+    running_limit: float = 3600.0
+    ran: tuple[str, ...] = ()
+    diagnostics: Diagnostics = Diagnostics()
+
+
+class Asked(Row, frozen=True):
+    """What a performer did for (instance, verb): `asked_at` is the last time the call returned without error."""
+
+    instance: str
+    verb: Literal["register", "deregister"]
+    asked_at: float | None = None
+    tries: int = 0
+    error: str = ""
+    error_code: str = ""
+    next_try: float | None = None
+
+
+class Installed(Row, frozen=True):
+    """What one group has on one instance. `healthy`: its last attempted deployment there succeeded."""
+
+    group_id: str
+    instance: str
+    installed: str = ""
+    installed_by: str = ""
+    healthy: bool = False
+
+
+class Group(Row, frozen=True):
+    """A deployment group. `last_good` moves with a deployment's success and is what a rollback targets."""
+
+    id: str
+    application: str
+    name: str
+    settings: GroupSettings
+    last_good: Revision | None = None
+    last_good_deployment: str = ""
+
+
+class Instance(Row, frozen=True):
+    """A joined host. `tags` come from the join token or an operator, never from the agent."""
+
+    name: str
+    address: str = ""
+    tags: dict[str, str] = {}
+    joined_at: float = 0.0
+    revoked_at: float | None = None
+    certificate_serial: str = ""
+    agent_version: str = ""
+    last_seen: float | None = None
+
+
+class History(Row, frozen=True):
+    """Something that happened, for people; `decide` never reads it. `data` holds only JSON values."""
+
+    deployment_id: str
+    at: float
+    kind: str
+    target: str = ""
+    data: dict[str, object] = {}

@@ -1,0 +1,100 @@
+"""A deployment group's settings, as `shiftwork.yml` states them. Durations are seconds.
+
+A deployment keeps the settings it was created with; a later `apply` changes the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from shiftwork_contract.messages import HealthCheck
+
+RollbackEvent = Literal["failure", "alarm", "stop"]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class Instances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Union of `names` and of what matches `tags`: every key (AND) with one of its values (OR)."""
+
+    tags: dict[str, list[str]] = {}
+    names: tuple[str, ...] = ()
+
+
+class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"window": "for"}):
+    """When a target that left traffic is taken to be quiet. `port` is watched by the agent where no balancer counts."""
+
+    port: Port | None = None
+    window: Positive = 1.0
+    at_most: Positive = 60.0
+    then: Literal["proceed", "fail"] = "proceed"
+
+
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The health URL that the agent serves to balancers. `{address}` stands for the instance's address."""
+
+    listen: str = "{address}:8081"
+    path: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`start_within` and `event` as in CodeDeploy (5 min, 1 h). Cut off for `offline_for`, an agent starts no further
+    event; heard last more than `silent_after` ago, a target is not in service."""
+
+    start_within: Positive = 300.0
+    event: Positive = 3600.0
+    offline_for: Positive = 300.0
+    silent_after: Positive = 60.0
+    block_within: Positive = 30.0
+    allow_within: Positive = 300.0
+    healthy_wait: Positive = 600.0
+    prepare_at_once: Annotated[int, msgspec.Meta(ge=1)] = 50
+
+
+class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`port` is the application's, to match instances with servers of a balancer. `config` is a config's name."""
+
+    instances: Instances
+    config: str = "CodeDeployDefault.OneAtATime"
+    pace: Literal["batches", "sliding"] | None = None
+    port: Port | None = None
+    load_balancers: tuple[dict[str, dict[str, object]], ...] = ()
+    health: HealthCheck | None = None
+    quiet: Quiet = Quiet()
+    gate: Gate = Gate()
+    rollback: tuple[RollbackEvent, ...] = ()
+    bake: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_failed: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    limits: Limits = Limits()
+    environment: dict[str, str] = {}
+    file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
+
+    @property
+    def has_traffic_control(self) -> bool:
+        return bool(self.load_balancers)
+
+
+class ConfigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A custom deployment config: a count such as 3, or a percentage such as "75%"."""
+
+    minimum_healthy_hosts: int | str
+    pace: Literal["batches", "sliding"] = "batches"
+    max_failed: int | None = None
+    bake: float = 0.0
+
+
+class ApplicationFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of a `shiftwork.yml`."""
+
+    application: str
+    groups: dict[str, GroupSettings] = {}
+    configs: dict[str, ConfigSettings] = {}
+
+
+DURATIONS = frozenset(
+    {"interval", "timeout", "for", "at_most", "bake", "start_within", "event", "offline_for", "silent_after"}
+    | {"block_within", "allow_within", "healthy_wait"}
+)
+"""Keys whose value may be written `500ms`, `30s`, `5m` or `1h` instead of a number of seconds."""

@@ -1,0 +1,71 @@
+"""What `decide` is given: the rows of one deployment and the last observations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from shiftwork_contract.messages import GateState, Probe, Quiet
+from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Installed, Request, Target
+
+
+class TimedReading(msgspec.Struct, frozen=True):
+    """A balancer's answer. `state` is a ports.TrafficState's value."""
+
+    state: str
+    in_flight: int | None
+    generation: str
+    out_by: str
+    detail: str
+    asked_at: float
+    answered_at: float
+
+
+class TrafficSeen(msgspec.Struct, frozen=True):
+    """One target in one balancer: the last reading and the one before it."""
+
+    balancer: str
+    last: TimedReading
+    before: TimedReading | None = None
+
+
+class QuietSeen(msgspec.Struct, frozen=True):
+    quiet: Quiet
+    at: float
+
+
+class AgentSeen(msgspec.Struct, frozen=True):
+    """What the coordinator knows of an agent. `asked` tells which Watch the probe and quiet readings belong to."""
+
+    connected: bool = False
+    last_seen: float | None = None
+    asked: int = 0
+    probe: Probe | None = None
+    probe_at: float | None = None
+    quiet: QuietSeen | None = None
+    quiet_before: QuietSeen | None = None
+    gate: GateState | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything a decision may depend on besides the time.
+
+    `blocked_by` is the id of the deployment that must end before this one may start. `commands` are keyed by
+    (instance, stage); `asked` by (instance, verb). `fresh_id` and `fresh_serial` are for a deployment that the decision
+    may create. `epoch` goes into commands.
+    """
+
+    deployment: Deployment
+    targets: Mapping[str, Target]
+    epoch: int
+    request: Request
+    commands: Mapping[tuple[str, int], CommandRow] = {}
+    asked: Mapping[tuple[str, str], Asked] = {}
+    agents: Mapping[str, AgentSeen] = {}
+    traffic: Mapping[str, tuple[TrafficSeen, ...]] = {}
+    installed: Mapping[str, Installed] = {}
+    last_good: Revision | None = None
+    balancers: tuple[str, ...] = ()
+    blocked_by: str = ""
