@@ -98,7 +98,8 @@ class Target(Row, frozen=True):
     `stage` indexes the itinerary. `batch` 0 = not chosen yet. `traffic` is what the engine wants of the balancers for
     it now ("" = nothing). `look` is the least `asked` number that an agent's reading must carry to count.
     `was_in_service` and `installed_before` are facts from before the start. `cut` = requests in flight when it was
-    touched nevertheless (policy `proceed`).
+    touched nevertheless (policy `proceed`). `cancel` is what is wanted of its open command. `kept_out`: somebody else had
+    taken it out of the balancer, so it stays out.
     """
 
     deployment_id: str
@@ -111,6 +112,7 @@ class Target(Row, frozen=True):
     traffic: Literal["", "in", "out"] = ""
     traffic_since: float = 0.0
     kept_out: bool = False
+    cancel: Literal["", "stop", "now"] = ""
     look: int = 0
     was_in_service: bool = False
     installed_before: str = ""
@@ -122,7 +124,8 @@ class Target(Row, frozen=True):
 
 
 class CommandRow(Row, frozen=True):
-    """A command to an agent; `command.id` is made of deployment, instance, stage and attempt. `cancel` is wanted.
+    """A command to an agent; `command.id` is made of deployment, instance and stage. The engine adds it, from
+    then on only the agent's reports change it.
 
     `running` is the event under way, `running_since` and `running_limit` (seconds) bound it.
     """
@@ -132,7 +135,6 @@ class CommandRow(Row, frozen=True):
     stage: int
     wanted_at: float
     status: CommandStatus = CommandStatus.WANTED
-    cancel: Literal["", "stop", "now"] = ""
     accepted_at: float | None = None
     ended_at: float | None = None
     running: str = ""
@@ -145,6 +147,7 @@ class CommandRow(Row, frozen=True):
 class Asked(Row, frozen=True):
     """What a performer did for (instance, verb): `asked_at` is the last time the call returned without error."""
 
+    deployment_id: str
     instance: str
     verb: Literal["register", "deregister"]
     asked_at: float | None = None
@@ -155,13 +158,20 @@ class Asked(Row, frozen=True):
 
 
 class Installed(Row, frozen=True):
-    """What one group has on one instance. `healthy`: its last attempted deployment there succeeded."""
+    """What one group has on one instance, as its agent last reported."""
 
     group_id: str
     instance: str
     installed: str = ""
     installed_by: str = ""
-    healthy: bool = False
+
+
+class Health(Row, frozen=True):
+    """Whether the last deployment of the group that touched the instance succeeded there; written by the engine."""
+
+    group_id: str
+    instance: str
+    healthy: bool
 
 
 class Group(Row, frozen=True):

@@ -53,8 +53,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Everything a decision may depend on besides the time.
 
     `blocked_by` is the id of the deployment that must end before this one may start. `commands` are keyed by
-    (instance, stage); `asked` by (instance, verb). `fresh_id` and `fresh_serial` are for a deployment that the decision
-    may create. `epoch` goes into commands.
+    (instance, stage), `asked` by (instance, verb). `health`: see rows.Health; absent = never deployed. `epoch` goes into
+    commands.
     """
 
     deployment: Deployment
@@ -66,6 +66,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     agents: Mapping[str, AgentSeen] = {}
     traffic: Mapping[str, tuple[TrafficSeen, ...]] = {}
     installed: Mapping[str, Installed] = {}
+    health: Mapping[str, bool] = {}
     last_good: Revision | None = None
     balancers: tuple[str, ...] = ()
     blocked_by: str = ""
