@@ -97,9 +97,9 @@ class Target(Row, frozen=True):
 
     `stage` indexes the itinerary. `batch` 0 = not chosen yet. `traffic` is what the engine wants of the balancers for
     it now ("" = nothing). `look` is the least `asked` number that an agent's reading must carry to count.
-    `was_in_service` and `installed_before` are facts from before the start. `cut` = requests in flight when it was
-    touched nevertheless (policy `proceed`). `cancel` is what is wanted of its open command. `kept_out`: somebody else had
-    taken it out of the balancer, so it stays out.
+    `left_at` is when it left service to be changed. `was_in_service` and `installed_before` are facts from before the
+    start. `cut` = requests in flight when it was touched nevertheless (policy `proceed`). `cancel` is what is wanted
+    of its open command. `kept_out`: somebody else had taken it out of the balancer, so it stays out.
     """
 
     deployment_id: str
@@ -111,6 +111,7 @@ class Target(Row, frozen=True):
     batch: int = 0
     traffic: Literal["", "in", "out"] = ""
     traffic_since: float = 0.0
+    left_at: float | None = None
     kept_out: bool = False
     cancel: Literal["", "stop", "now"] = ""
     look: int = 0

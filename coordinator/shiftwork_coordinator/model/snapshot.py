@@ -53,8 +53,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Everything a decision may depend on besides the time.
 
     `blocked_by` is the id of the deployment that must end before this one may start. `commands` are keyed by
-    (instance, stage), `asked` by (instance, verb). `health`: see rows.Health; absent = never deployed. `epoch` goes into
-    commands.
+    (instance, stage), `asked` by (instance, verb). `health`: see rows.Health; absent = never deployed. `epoch` goes
+    into commands.
     """
 
     deployment: Deployment

@@ -1,0 +1,303 @@
+"""decide(snapshot, now) -> Decision: the whole of a deployment's progress, as a pure function.
+
+It may be called at any time and any number of times; given the same rows and observations it decides the same.
+"""
+
+from __future__ import annotations
+
+from shiftwork_coordinator.engine import verdict
+from shiftwork_coordinator.engine.batches import Candidate, next_targets
+from shiftwork_coordinator.engine.decision import Decision
+from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.rollback import rollback, wanted
+from shiftwork_coordinator.engine.targets import advance
+from shiftwork_coordinator.engine.traffic import asked_since, assert_traffic
+from shiftwork_coordinator.engine.verdict import Tally
+from shiftwork_coordinator.model.rows import Target
+from shiftwork_coordinator.model.snapshot import Snapshot
+from shiftwork_coordinator.model.status import DECIDED, ENDED, DeploymentStatus, TargetStatus
+
+D, T = DeploymentStatus, TargetStatus
+
+FIRST_FACTS = 10.0
+"""Seconds that a batch waits for the first readings of all its candidates before it goes on without them."""
+LAST_WORD = 15.0
+"""Seconds that the end of a deployment waits for the balancers to take the last requests."""
+
+
+def decide(snapshot: Snapshot, now: float) -> Decision:
+    draft = Draft(snapshot, now)
+    if draft.deployment.status in ENDED or _parked(draft):
+        return draft.decision()
+    if _started(draft):
+        _heed_operator(draft)
+        for instance in draft.targets:
+            advance(draft, instance)
+        _judge(draft)
+        _start_next(draft)
+        _note_capacity(draft)
+        _finish(draft)
+    for target in draft.targets.values():
+        assert_traffic(draft, target)
+    return draft.decision()
+
+
+def _parked(draft: Draft) -> bool:
+    until = draft.deployment.parked_until
+    if until is None or draft.now >= until:
+        return False
+    draft.wait("PARKED", draft.deployment.parked_reason, until=until)
+    return True
+
+
+# Start
+
+
+def _started(draft: Draft) -> bool:
+    if draft.deployment.started_at is not None:
+        return True
+    if draft.stopping:
+        _end(draft, D.STOPPED, "MANUAL_STOP", _stopped_by(draft))
+        return False
+    if draft.snapshot.blocked_by:
+        draft.set_status(D.QUEUED)
+        draft.wait(
+            "QUEUED", f"waiting for {draft.snapshot.blocked_by} of the same group", since=draft.deployment.created_at
+        )
+        return False
+    return _begin(draft)
+
+
+def _begin(draft: Draft) -> bool:
+    total = len(draft.targets)
+    floor = draft.deployment.config.minimum_healthy_hosts.of(total)
+    draft.update(started_at=draft.now, floor=floor)
+    problem = verdict.invalid(total, floor)
+    if problem or not total:
+        code = verdict.HEALTH_CONSTRAINTS_INVALID if total else "NO_INSTANCES"
+        _end(draft, D.FAILED, code, problem or "no instances match the group; tag or join some")
+        return False
+    draft.set_status(D.IN_PROGRESS)
+    for target in list(draft.targets.values()):
+        seen = draft.snapshot.installed.get(target.instance)
+        draft.set(target, stage_since=draft.now, installed_before=seen.installed if seen else "")
+    return True
+
+
+# While it runs
+
+
+def _heed_operator(draft: Draft) -> None:
+    if draft.stopping and not draft.halted:
+        _halt(draft, "MANUAL_STOP", _stopped_by(draft))
+
+
+def _stopped_by(draft: Draft) -> str:
+    return f"stopped by {draft.snapshot.request.stop_by or 'an operator'}"
+
+
+def _halt(draft: Draft, code: str, message: str) -> None:
+    draft.update(halted_code=code, halted_message=message, halted_at=draft.now)
+    draft.tell("halted", code=code, message=message)
+
+
+def tally(draft: Draft) -> Tally:
+    count = dict.fromkeys(T, 0)
+    for target in draft.targets.values():
+        count[target.status] += 1
+    return Tally(
+        total=len(draft.targets),
+        floor=draft.deployment.floor,
+        failed=count[T.FAILED],
+        succeeded=count[T.SUCCEEDED],
+        skipped=count[T.SKIPPED],
+        unattempted=count[T.PENDING],
+    )
+
+
+def _judge(draft: Draft) -> None:
+    problem = verdict.too_many_failed(tally(draft), draft.deployment.config.max_failed)
+    if problem and not draft.halted:
+        _halt(draft, verdict.HEALTH_CONSTRAINTS, problem)
+    if draft.halted:
+        for target in draft.with_status(T.PENDING):
+            _skip(draft, target)
+
+
+def _skip(draft: Draft, target: Target) -> None:
+    message = f"not attempted: {draft.deployment.halted_message}"
+    draft.set(target, status=T.SKIPPED, completed_at=draft.now, error_message=message)
+
+
+def _start_next(draft: Draft) -> None:
+    pending = draft.with_status(T.PENDING)
+    if draft.halted or not pending or not _gate_open(draft):
+        return
+    candidates = [_candidate(draft, target) for target in pending]
+    if _awaits_first_facts(draft, candidates):
+        return
+    under_way = len(draft.with_status(T.IN_PROGRESS))
+    slots = len(draft.targets) - draft.deployment.floor - under_way
+    chosen = next_targets(candidates, slots=slots, spare=draft.spare())
+    if chosen:
+        _start_batch(draft, chosen)
+    elif not under_way:
+        _hold(draft, candidates)
+
+
+def _gate_open(draft: Draft) -> bool:
+    """In batches: the last one is decided, what it updated is in service, and its bake is over."""
+    if draft.deployment.config.pace == "sliding":
+        return True
+    if draft.with_status(T.IN_PROGRESS):
+        return False
+    return draft.deployment.batch == 0 or (_settled(draft) and _baked(draft))
+
+
+def _settled(draft: Draft) -> bool:
+    unsure = [t for t in draft.with_status(T.SUCCEEDED) if draft.service[t.instance].value is None and not t.kept_out]
+    for target in unsure:
+        draft.wait("HEALTH", draft.service[target.instance].why, target.instance)
+    return not unsure
+
+
+def _baked(draft: Draft) -> bool:
+    bake = draft.deployment.config.bake
+    if not bake:
+        return True
+    if draft.deployment.bake_until is None:
+        draft.update(bake_until=draft.now + bake)
+    until = draft.deployment.bake_until or 0.0
+    proceed_at = draft.snapshot.request.proceed_at
+    if draft.now >= until or (proceed_at is not None and proceed_at > until - bake):
+        return True
+    draft.wait("BAKE", f"baking after batch {draft.deployment.batch}", since=until - bake, until=until)
+    return False
+
+
+def _candidate(draft: Draft, target: Target) -> Candidate:
+    healthy = draft.health.get(target.instance)
+    seen = draft.snapshot.installed.get(target.instance)
+    if healthy is False or (healthy is None and seen is None):
+        rank = 0
+    elif seen is None or not seen.installed:
+        rank = 1
+    else:
+        rank = 3 if seen.installed == draft.deployment.revision.identity else 2
+    return Candidate(target.instance, draft.service[target.instance].value, rank)
+
+
+def _awaits_first_facts(draft: Draft, candidates: list[Candidate]) -> bool:
+    unknown = [c.instance for c in candidates if c.in_service is None]
+    if not unknown:
+        return False
+    since = _held_since(draft)
+    if draft.now >= since + FIRST_FACTS:
+        return False
+    why = draft.service[unknown[0]].why
+    text = f"first readings of {len(unknown)} targets, such as {unknown[0]}: {why}"
+    draft.wait("FACTS", text, since=since, until=since + FIRST_FACTS)
+    return True
+
+
+def _held_since(draft: Draft) -> float:
+    if draft.deployment.held_since is None:
+        draft.update(held_since=draft.now)
+    return draft.deployment.held_since or draft.now
+
+
+def _start_batch(draft: Draft, chosen: tuple[str, ...]) -> None:
+    number = draft.deployment.batch + 1
+    draft.update(batch=number, bake_until=None, held_since=None)
+    draft.tell("batch", number=number, targets=list(chosen), inService=draft.in_service())
+    for instance in chosen:
+        target = draft.targets[instance]
+        was = draft.service[instance].value is True
+        draft.set(target, status=T.IN_PROGRESS, batch=number, started_at=draft.now, was_in_service=was)
+        advance(draft, instance)
+
+
+def _hold(draft: Draft, candidates: list[Candidate]) -> None:
+    """Nothing may be taken and nothing is under way: wait for health to come back, but not for ever."""
+    since = _held_since(draft)
+    until = since + draft.limits.healthy_wait
+    short = f"{draft.in_service()} targets in service, minimum {draft.deployment.floor}: no further one may be taken"
+    if draft.now >= until:
+        _halt(draft, verdict.HEALTH_CONSTRAINTS, f"{short} for {draft.limits.healthy_wait:g} s")
+        draft.wake(draft.now)
+        return
+    draft.wait("FLOOR", short, since=since, until=until)
+
+
+def _note_capacity(draft: Draft) -> None:
+    if draft.deployment.batch and not any(s.value is None for s in draft.service.values()):
+        least = draft.deployment.least_in_service
+        now = draft.in_service()
+        if least is None or now < least:
+            draft.update(least_in_service=now)
+
+
+# End
+
+
+def _finish(draft: Draft) -> None:
+    if any(t.status not in DECIDED for t in draft.targets.values()):
+        _note_halting(draft)
+        return
+    if draft.halted:
+        _end_halted(draft)
+    elif _settled_in_time(draft) and _final_bake(draft):
+        problem = verdict.nothing_succeeded(tally(draft))
+        if problem:
+            _halt(draft, verdict.HEALTH_CONSTRAINTS, problem)
+            _end_halted(draft)
+        else:
+            _end(draft, D.SUCCEEDED, "", "")
+
+
+def _note_halting(draft: Draft) -> None:
+    if draft.halted:
+        left = len(draft.with_status(T.IN_PROGRESS))
+        text = f"halted ({draft.deployment.halted_message}); {left} targets under way are finishing"
+        draft.wait("HALTED", text, since=draft.deployment.halted_at)
+
+
+def _settled_in_time(draft: Draft) -> bool:
+    if _settled(draft):
+        return True
+    since = _held_since(draft)
+    draft.wake(since + draft.limits.healthy_wait)
+    if draft.now >= since + draft.limits.healthy_wait:
+        _halt(draft, verdict.HEALTH_CONSTRAINTS, f"health not known for {draft.limits.healthy_wait:g} s")
+        _end_halted(draft)
+    return False
+
+
+def _final_bake(draft: Draft) -> bool:
+    if _baked(draft):
+        return True
+    draft.set_status(D.BAKING)
+    return False
+
+
+def _end_halted(draft: Draft) -> None:
+    deployment = draft.deployment
+    asking = [t for t in draft.targets.values() if t.traffic and not t.kept_out and asked_since(draft, t) is None]
+    patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values())) + LAST_WORD
+    if asking and draft.now < patience:
+        draft.wait("TRAFFIC", f"balancers are asked about {asking[0].instance}", asking[0].instance, until=patience)
+        return
+    status = D.STOPPED if deployment.halted_code == "MANUAL_STOP" else D.FAILED
+    _end(draft, status, deployment.halted_code, deployment.halted_message)
+
+
+def _end(draft: Draft, status: DeploymentStatus, code: str, message: str) -> None:
+    if draft.deployment.started_at is None or status is not D.SUCCEEDED:
+        for target in draft.with_status(T.PENDING):
+            draft.set(target, status=T.SKIPPED, completed_at=draft.now, error_message=message)
+    draft.update(error_code=code, error_message=message, completed_at=draft.now, bake_until=None)
+    draft.set_status(status)
+    draft.last_good = status is D.SUCCEEDED and not draft.halted
+    if wanted(draft.snapshot, status) and draft.deployment.batch:
+        draft.rollback, note = rollback(draft.snapshot, draft.targets, draft.health)
+        draft.update(rollback_note=note)

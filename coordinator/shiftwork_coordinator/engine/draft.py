@@ -1,0 +1,152 @@
+"""A decision being written. Local to one call of `decide`; nothing outside sees it half done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from shiftwork_contract.lifecycle import EventStatus
+from shiftwork_coordinator.engine.actions import Action
+from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
+from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary
+from shiftwork_coordinator.engine.service import Service, in_service
+from shiftwork_coordinator.model.rows import CommandRow, History, LifecycleEventRow, Target
+from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot
+from shiftwork_coordinator.model.status import (
+    DEPLOYMENT_MOVES,
+    TARGET_MOVES,
+    DeploymentStatus,
+    TargetStatus,
+    move,
+)
+
+
+class Draft:
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self.snapshot = snapshot
+        self.now = now
+        self.deployment = snapshot.deployment
+        self.stages = itinerary(snapshot.deployment)
+        self.limits = snapshot.deployment.settings.limits
+        self.targets = dict(snapshot.targets)
+        self.health = dict(snapshot.health)
+        self.service = {name: in_service(snapshot, t, self.stages, now) for name, t in self.targets.items()}
+        self.rollback: Rollback | None = None
+        self.last_good = False
+        self._commands: list[CommandRow] = []
+        self._events: list[tuple[str, LifecycleEventRow]] = []
+        self._history: list[History] = []
+        self._actions: list[Action] = []
+        self._reasons: list[Reason] = []
+        self._wake_at: float | None = None
+
+    # What it sees
+
+    def stage(self, target: Target) -> Stage:
+        return self.stages[target.stage]
+
+    def agent(self, target: Target) -> AgentSeen:
+        return self.snapshot.agents.get(target.instance, AgentSeen())
+
+    def command(self, target: Target) -> CommandRow | None:
+        return self.snapshot.commands.get((target.instance, target.stage))
+
+    def in_service(self) -> int:
+        return sum(s.value is True for s in self.service.values())
+
+    def spare(self) -> int:
+        """How many targets in service there are above the floor."""
+        return self.in_service() - self.deployment.floor
+
+    def with_status(self, *statuses: TargetStatus) -> list[Target]:
+        return [t for t in self.targets.values() if t.status in statuses]
+
+    @property
+    def stopping(self) -> bool:
+        return bool(self.snapshot.request.stop)
+
+    @property
+    def halted(self) -> bool:
+        return bool(self.deployment.halted_code)
+
+    # What it writes
+
+    def update(self, **fields: Any) -> None:
+        self.deployment = replace(self.deployment, **fields)
+
+    def set_status(self, status: DeploymentStatus) -> None:
+        if status is not self.deployment.status:
+            self.update(status=move(DEPLOYMENT_MOVES, self.deployment.status, status))
+            self.tell("deployment", status=status)
+
+    def set(self, target: Target, **fields: Any) -> Target:
+        changed = replace(target, **fields)
+        if changed.status is not target.status:
+            move(TARGET_MOVES, target.status, changed.status)
+            self.tell("target", target.instance, status=changed.status, message=changed.error_message)
+        self.targets[target.instance] = changed
+        return changed
+
+    def enter(self, target: Target, stage: int) -> Target:
+        """The target in its next stage. Where health is awaited, only readings asked for from now on count."""
+        look = target.look
+        if stage < len(self.stages) and self.stages[stage].kind in (StageKind.ALLOW, StageKind.SETTLE):
+            look += 1
+        return self.set(target, stage=stage, stage_since=self.now, look=look)
+
+    def leave_service(self, target: Target, **fields: Any) -> Target:
+        self.service[target.instance] = Service(False, "being changed")
+        return self.set(target, left_at=self.now, **fields)
+
+    def add_command(self, row: CommandRow) -> None:
+        self._commands.append(row)
+
+    def new_commands(self) -> int:
+        return len(self._commands)
+
+    def event(self, target: Target, name: str, status: EventStatus, **fields: Any) -> None:
+        row = LifecycleEventRow(event=name, status=status, **fields)
+        self._events.append((target.instance, row))
+        self.tell("event", target.instance, event=name, status=status, message=row.diagnostics.message)
+
+    def reassess(self, target: Target) -> None:
+        """Asks again whether it is in service, after its status changed."""
+        target = self.targets[target.instance]
+        self.service[target.instance] = in_service(self.snapshot, target, self.stages, self.now)
+
+    def set_health(self, target: Target, healthy: bool) -> None:
+        self.health[target.instance] = healthy
+
+    def act(self, action: Action) -> None:
+        self._actions.append(action)
+
+    def tell(self, kind: str, target: str = "", **data: object) -> None:
+        self._history.append(History(self.deployment.id, self.now, kind, target, data))
+
+    def wait(
+        self, code: str, message: str, target: str = "", *, since: float | None = None, until: float | None = None
+    ) -> None:
+        self._reasons.append(Reason(code, message, target, since, until))
+        if until is not None:
+            self.wake(until)
+
+    def wake(self, at: float) -> None:
+        self._wake_at = at if self._wake_at is None else min(self._wake_at, at)
+
+    def decision(self) -> Decision:
+        before = self.snapshot
+        return Decision(
+            deployment=self.deployment,
+            targets=tuple(t for name, t in self.targets.items() if t is not before.targets[name]),
+            commands=tuple(self._commands),
+            events=tuple(self._events),
+            health=tuple((n, h) for n, h in self.health.items() if before.health.get(n) is not h),
+            history=tuple(self._history),
+            actions=tuple(self._actions),
+            reasons=tuple(self._reasons),
+            wake_at=self._wake_at,
+            rollback=self.rollback,
+            last_good=self.last_good,
+            in_service={name: s.value for name, s in self.service.items()},
+        )

@@ -1,0 +1,74 @@
+"""What a deployment's targets go through, as a table: (platform, deployment type, traffic control) -> stages.
+
+Platforms differ in these rows and in drivers; nothing else in the engine knows which platform it serves.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from shiftwork_contract.lifecycle import THE_SEVEN, LifecycleEvent
+from shiftwork_coordinator.model.rows import Deployment
+
+E = LifecycleEvent
+
+
+class StageKind(StrEnum):
+    """PREPARE: the agent fetches and checks, changing nothing. SCRIPTS: the agent runs events. BLOCK: out of traffic
+    and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check."""
+
+    PREPARE = "prepare"
+    SCRIPTS = "scripts"
+    BLOCK = "block"
+    ALLOW = "allow"
+    SETTLE = "settle"
+
+
+class Stage(msgspec.Struct, frozen=True):
+    kind: StageKind
+    events: tuple[LifecycleEvent, ...] = ()
+
+
+PREPARE = Stage(StageKind.PREPARE)
+SETTLE = Stage(StageKind.SETTLE)
+
+
+def scripts(*events: LifecycleEvent) -> Stage:
+    return Stage(StageKind.SCRIPTS, events)
+
+
+ITINERARIES: dict[tuple[str, str, bool], tuple[Stage, ...]] = {
+    ("Server", "IN_PLACE", False): (PREPARE, scripts(*THE_SEVEN), SETTLE),
+    ("Server", "IN_PLACE", True): (
+        PREPARE,
+        scripts(E.BEFORE_BLOCK_TRAFFIC),
+        Stage(StageKind.BLOCK, (E.BLOCK_TRAFFIC,)),
+        scripts(E.AFTER_BLOCK_TRAFFIC, *THE_SEVEN, E.BEFORE_ALLOW_TRAFFIC),
+        Stage(StageKind.ALLOW, (E.ALLOW_TRAFFIC,)),
+        scripts(E.AFTER_ALLOW_TRAFFIC),
+    ),
+}
+
+
+def itinerary(deployment: Deployment) -> tuple[Stage, ...]:
+    traffic_control = deployment.settings.has_traffic_control
+    return ITINERARIES[deployment.platform, deployment.deployment_type, traffic_control]
+
+
+def events_of(deployment: Deployment) -> tuple[LifecycleEvent, ...]:
+    """All lifecycle events of the deployment's targets, in order."""
+    return tuple(event for stage in itinerary(deployment) for event in stage.events)
+
+
+def leaves_service(stages: tuple[Stage, ...]) -> int:
+    """The index of the first stage during which a target does not serve."""
+    kinds = [stage.kind for stage in stages]
+    return kinds.index(StageKind.BLOCK if StageKind.BLOCK in kinds else StageKind.SCRIPTS)
+
+
+def returns_to_service(stages: tuple[Stage, ...]) -> int:
+    """The index of the first stage during which it serves again; past the end when that is success itself."""
+    kinds = [stage.kind for stage in stages]
+    return kinds.index(StageKind.ALLOW) + 1 if StageKind.ALLOW in kinds else len(stages)

@@ -1,0 +1,50 @@
+"""Whether a deployment that ended is rolled back, to which revision, and on which instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shiftwork_coordinator.engine.decision import Rollback
+from shiftwork_coordinator.model.rows import Request, Target
+from shiftwork_coordinator.model.snapshot import Snapshot
+from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
+
+
+def wanted(snapshot: Snapshot, status: DeploymentStatus) -> bool:
+    """Whether an ended deployment asks for a rollback. A rollback is never rolled back itself."""
+    deployment, request = snapshot.deployment, snapshot.request
+    if deployment.creator == "codeDeployRollback" or not deployment.started_at:
+        return False
+    if status is DeploymentStatus.FAILED:
+        return "failure" in deployment.rollback_on
+    return status is DeploymentStatus.STOPPED and _on_stop(request, deployment.rollback_on)
+
+
+def _on_stop(request: Request, rollback_on: tuple[str, ...]) -> bool:
+    return "stop" in rollback_on if request.stop_rollback is None else request.stop_rollback
+
+
+def rollback(
+    snapshot: Snapshot, targets: Mapping[str, Target], health: Mapping[str, bool]
+) -> tuple[Rollback | None, str]:
+    """The rollback and a note for people. There is none without a previous success or when nothing changed."""
+    revision = snapshot.last_good
+    if revision is None:
+        return None, "no rollback: the group has no earlier successful revision"
+    skip = {
+        name: f"already on {revision.identity[:19]} and untouched by {snapshot.deployment.id}"
+        for name, target in targets.items()
+        if not needs_rollback(snapshot, target, revision.identity, health)
+    }
+    if len(skip) == len(targets):
+        return None, "no rollback needed: no instance was changed"
+    return Rollback(revision, skip), ""
+
+
+def needs_rollback(snapshot: Snapshot, target: Target, identity: str, health: Mapping[str, bool]) -> bool:
+    """What is installed differs, or the target failed on the way (its application may be stopped)."""
+    seen = snapshot.installed.get(target.instance)
+    changed = seen is not None and seen.installed not in ("", identity)
+    never_had_it = (seen is None or not seen.installed) and target.status is TargetStatus.SUCCEEDED
+    touched = target.status is TargetStatus.FAILED and health.get(target.instance) is False
+    return changed or never_had_it or touched

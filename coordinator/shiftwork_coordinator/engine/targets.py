@@ -1,0 +1,136 @@
+"""One target's way through its itinerary."""
+
+from __future__ import annotations
+
+from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
+from shiftwork_contract.lifecycle import BLOCK_TRIO, EventStatus
+from shiftwork_coordinator.engine import stages
+from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
+from shiftwork_coordinator.model.rows import Target
+from shiftwork_coordinator.model.status import TargetStatus
+
+LEFT_SERVICE = "LEFT_SERVICE"
+
+
+def advance(draft: Draft, instance: str) -> None:
+    """Takes the target as far as it can go now."""
+    while (target := draft.targets[instance]).status in (TargetStatus.PENDING, TargetStatus.IN_PROGRESS):
+        if target.status is TargetStatus.PENDING and draft.stage(target).kind is not StageKind.PREPARE:
+            return
+        outcome = stages.run(draft, target)
+        target = draft.targets[instance]
+        if outcome is stages.WAIT:
+            return
+        if outcome is stages.STOPPED:
+            stop(draft, target)
+        elif isinstance(outcome, stages.Failed):
+            fail(draft, target, outcome)
+        else:
+            _next(draft, target)
+    if target.status is TargetStatus.SUCCEEDED:
+        _still_in_service(draft, target)
+
+
+def _next(draft: Draft, target: Target) -> None:
+    _close_event(draft, target, EventStatus.SUCCEEDED)
+    if target.stage + 1 < len(draft.stages):
+        draft.enter(target, target.stage + 1)
+    else:
+        target = draft.enter(target, target.stage + 1)
+        target = draft.set(target, status=TargetStatus.SUCCEEDED, completed_at=draft.now)
+        draft.set_health(target, True)
+        draft.reassess(target)
+
+
+def _close_event(draft: Draft, target: Target, status: EventStatus, message: str = "") -> None:
+    """Ends the traffic event of a stage that the coordinator itself carries out."""
+    stage = draft.stage(target)
+    if stage.kind not in (StageKind.BLOCK, StageKind.ALLOW):
+        return
+    code = ErrorCode.SUCCESS if status is EventStatus.SUCCEEDED else ErrorCode.UNKNOWN_ERROR
+    began = target.traffic_since if target.traffic else target.stage_since
+    name = stage.events[0]
+    draft.event(target, name, status, started_at=began, ended_at=draft.now, diagnostics=Diagnostics(code, "", message))
+
+
+def fail(draft: Draft, target: Target, why: stages.Failed) -> None:
+    _close_event(draft, target, EventStatus.FAILED, why.message)
+    touched = was_touched(draft, target)
+    target = draft.set(
+        target,
+        status=TargetStatus.FAILED,
+        completed_at=draft.now,
+        error_code=why.code,
+        error_message=why.message,
+        cancel="stop",
+    )
+    if touched:
+        draft.set_health(target, False)
+    _settle_traffic(draft, target, touched)
+    draft.reassess(target)
+
+
+def stop(draft: Draft, target: Target) -> None:
+    """Ends a target whose deployment was stopped or halted: Skipped when nothing changed on it."""
+    _close_event(draft, target, EventStatus.SKIPPED, "the deployment was stopped")
+    touched = was_touched(draft, target)
+    target = draft.set(
+        target,
+        status=TargetStatus.FAILED if touched else TargetStatus.SKIPPED,
+        completed_at=draft.now,
+        error_code=draft.deployment.halted_code if touched else "",
+        error_message=f"stopped before {_upcoming(draft, target)}",
+    )
+    if touched:
+        draft.set_health(target, False)
+    _settle_traffic(draft, target, touched)
+    draft.reassess(target)
+
+
+def _upcoming(draft: Draft, target: Target) -> str:
+    row = draft.command(target)
+    events = list(draft.stage(target).events)
+    left = events[len(row.ran) :] if row else events
+    return str(left[0]) if left else "it was started"
+
+
+def was_touched(draft: Draft, target: Target) -> bool:
+    """Whether anything after AfterBlockTraffic began on it (without traffic control: anything at all)."""
+    for (instance, stage), row in draft.snapshot.commands.items():
+        if instance != target.instance or stage < leaves_service(draft.stages):
+            continue
+        began = {*row.ran, row.running} - {"", *BLOCK_TRIO}
+        unheard = row.ended_at is None and row.accepted_at is None and not draft.agent(target).connected
+        if began or unheard:
+            return True
+    return False
+
+
+def validated(draft: Draft, target: Target) -> bool:
+    """Whether ValidateService passed: its whole command did, so the target stands at or after ALLOW."""
+    return any(s.kind is StageKind.ALLOW for s in draft.stages[: target.stage + 1])
+
+
+def _settle_traffic(draft: Draft, target: Target, touched: bool) -> None:
+    """Back into traffic only what nothing has touched, or what passed ValidateService and was taken back already."""
+    if not target.traffic or target.kept_out:
+        return
+    safe = not touched or (validated(draft, target) and target.error_code != "HEALTH_CHECK")
+    wanted = "in" if safe else "out"
+    if wanted != target.traffic:
+        draft.set(target, traffic=wanted, traffic_since=draft.now)
+
+
+def _still_in_service(draft: Draft, target: Target) -> None:
+    """A target updated by this deployment that leaves service before its end counts as failed."""
+    service = draft.service[target.instance]
+    if service.value is not False or target.kept_out:
+        return
+    draft.set_health(target, False)
+    draft.set(
+        target,
+        status=TargetStatus.FAILED,
+        error_code=LEFT_SERVICE,
+        error_message=f"left service after it was updated: {service.why}",
+    )
