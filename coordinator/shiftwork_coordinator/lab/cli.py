@@ -1,0 +1,84 @@
+"""`shiftwork lab`: a whole system on this machine, to play with and to break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from shiftwork_coordinator.lab import lifecycle, plan
+from shiftwork_coordinator.lab.runtime import Verb
+
+directory_option = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), default=lifecycle.default_directory, show_default="per user"
+)
+output_option = click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.group("lab")
+def lab_group() -> None:
+    """Instances, a load balancer and a coordinator on this machine: containers, or processes without Docker."""
+
+
+@lab_group.command("up")
+@click.option("--instances", default=4, show_default=True, type=click.IntRange(1, plan.MOST))
+@click.option("--runtime", "kind", type=click.Choice(list(lifecycle.RUNTIMES)), help="Default: docker, else process.")
+@directory_option
+@output_option
+def up(instances: int, kind: str | None, directory: Path, output: str) -> None:
+    """Start a lab and say how to reach it."""
+    lab = lifecycle.up(directory, instances, lifecycle.runtime(kind), _say)
+    if output == "json":
+        click.echo((directory / plan.FILE).read_text())
+        return
+    click.echo(f"The lab runs ({lab.runtime}, {instances} instances). The application is at {lab.balancer_url}")
+    click.echo("For the shiftwork command:")
+    for name, value in lab.environment().items():
+        click.echo(f"  export {name}={value}")
+
+
+@lab_group.command("down")
+@directory_option
+def down(directory: Path) -> None:
+    """End the lab and remove everything of it."""
+    lab = plan.load(directory)
+    lifecycle.down(lab)
+    click.echo(f"Lab {lab.name} is gone.")
+
+
+@lab_group.command("status")
+@directory_option
+@output_option
+def status(directory: Path, output: str) -> None:
+    """What runs, what is paused, cut off or stopped."""
+    lab = plan.load(directory)
+    statuses = lifecycle.runtime_of(lab).statuses(lab)
+    if output == "json":
+        described = {"name": lab.name, "runtime": lab.runtime, "url": lab.url, "balancerUrl": lab.balancer_url}
+        click.echo(json.dumps({**described, "statuses": statuses}))
+        return
+    addresses = {instance.name: instance.address for instance in lab.instances}
+    addresses |= {"coordinator": lab.url, "balancer": lab.balancer_url}
+    for name, state in statuses.items():
+        click.echo(f"{name:<14}{state:<10}{addresses.get(name, '')}")
+
+
+@lab_group.command("fault")
+@click.argument("verb", type=click.Choice(get_args(Verb)))
+@click.argument("target")
+@directory_option
+def fault(verb: Verb, target: str, directory: Path) -> None:
+    """Do harm, or undo it. TARGET is an instance, agent:INSTANCE, coordinator or balancer.
+
+    A killed agent or coordinator is started again a second later, as systemd would; a killed instance or balancer
+    stays down until `resume`. `cut` takes a host off the network, `heal` puts it back.
+    """
+    lab = plan.load(directory)
+    lifecycle.runtime_of(lab).fault(lab, verb, target)
+    click.echo(f"{verb} {target}: done")

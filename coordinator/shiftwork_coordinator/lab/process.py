@@ -1,0 +1,180 @@
+"""The lab without containers: an instance is an agent with an address of its own in 127/8 and its own root directory.
+
+Linux routes all of 127/8 to this machine, so every instance has the same ports and nobody needs to be root. Caddy
+stands in front and is steered through the agents' gates.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_coordinator.lab import processes
+from shiftwork_coordinator.lab.plan import APP_PORT, GATE_PATH, GATE_PORT, Instance, Lab, RuntimeKind
+from shiftwork_coordinator.lab.runtime import AGENT, BALANCER, COORDINATOR, Say, Verb
+
+SIGNALS: dict[Verb, signal.Signals] = {
+    "kill": signal.SIGKILL,
+    "pause": signal.SIGSTOP,
+    "resume": signal.SIGCONT,
+}
+
+
+class Processes:
+    kind: RuntimeKind = "process"
+
+    def unusable(self) -> str:
+        if not sys.platform.startswith("linux"):
+            return "only Linux gives every instance its own loopback address"
+        return "" if _program("caddy", missing="") else "Caddy is missing: pip install 'shiftwork[lab]'"
+
+    def prepare(self, say: Say) -> str:
+        return ""
+
+    def layout(self, lab: Lab, count: int) -> Lab:
+        net = _free_net(count)
+        instances = tuple(Instance(f"web-{n}", f"{net}.{n}") for n in range(1, count + 1))
+        for instance in instances:
+            root = _home(lab, instance.name) / "root"
+            (root / "etc").mkdir(parents=True)
+            about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name}
+            lines = [f"{key}={shlex.quote(value)}\n" for key, value in {**about, "PYTHON": sys.executable}.items()]
+            (root / "etc" / "demo-app.env").write_text("".join(lines))
+        return msgspec.structs.replace(lab, instances=instances)
+
+    def start_coordinator(self, lab: Lab) -> Lab:
+        home = _home(lab, COORDINATOR)
+        listen = f"127.0.0.1:{lab.ports['coordinator']}"
+        serve = [_program("shiftwork"), "serve", "--data", str(home / "data"), "--listen", listen]
+        _keep_running(lab, COORDINATOR, serve)
+        return lab
+
+    def on_coordinator(self, lab: Lab, module: str) -> str:
+        return processes.output([sys.executable, "-m", module, str(_home(lab, COORDINATOR) / "data")])
+
+    def start_instance(self, lab: Lab, instance: Instance, token: str) -> None:
+        home = _home(lab, instance.name)
+        join = [_program("shiftwork-agent"), "join", lab.url, "--token", token, *_places(home)]
+        processes.output(
+            [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(home / "root")]
+        )
+        _keep_running(lab, instance.name, _agent(home))
+
+    def start_balancer(self, lab: Lab) -> Lab:
+        home = _home(lab, BALANCER)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "Caddyfile").write_text(_caddy_config(lab))
+        _keep_running(lab, BALANCER, _caddy(home))
+        return lab
+
+    def balancer_settings(self, lab: Lab) -> dict[str, dict[str, object]]:
+        gate = {"port": GATE_PORT, "path": GATE_PATH}
+        return {"caddy": {"admin": f"http://127.0.0.1:{lab.ports['admin']}", "gate": gate}}
+
+    def health(self) -> dict[str, object]:
+        return {"http": f"http://{{address}}:{APP_PORT}/", "interval": "250ms", "healthy": 2, "unhealthy": 3}
+
+    def statuses(self, lab: Lab) -> Mapping[str, str]:
+        names = (COORDINATOR, BALANCER, *(instance.name for instance in lab.instances))
+        return {name: _status(lab, name) for name in names}
+
+    def fault(self, lab: Lab, verb: Verb, target: str) -> None:
+        if verb not in SIGNALS:
+            raise InvalidRequest(f"cannot {verb} {target}: processes share one network; use --runtime docker")
+        name = target.removeprefix(AGENT)
+        if name not in (COORDINATOR, BALANCER):
+            lab.instance(name)
+        if name != target or name == COORDINATOR:
+            _signal_one(lab, name, SIGNALS[verb])
+        elif not processes.send(_home(lab, name), SIGNALS[verb]) and verb == "resume":
+            _start_again(lab, name)
+
+    def keep_logs(self, lab: Lab) -> None:
+        """They are written there from the beginning."""
+
+    def down(self, lab: Lab) -> None:
+        processes.end_all(lab.directory)
+
+
+def _home(lab: Lab, name: str) -> Path:
+    return lab.directory / "hosts" / name
+
+
+def _pid_file(lab: Lab, name: str) -> Path:
+    return _home(lab, name) / "pid"
+
+
+def _agent(home: Path) -> list[str]:
+    return [_program("shiftwork-agent"), "run", *_places(home)]
+
+
+def _caddy(home: Path) -> list[str]:
+    return [_program("caddy"), "run", "--config", str(home / "Caddyfile"), "--adapter", "caddyfile"]
+
+
+def _places(home: Path) -> list[str]:
+    return ["--config", str(home / "agent.yml"), "--state", str(home / "state")]
+
+
+def _keep_running(lab: Lab, name: str, command: list[str]) -> None:
+    home = _home(lab, name)
+    home.mkdir(parents=True, exist_ok=True)
+    own = {"XDG_DATA_HOME": str(home), "XDG_CONFIG_HOME": str(home)} if name == BALANCER else None
+    processes.keep_running(home, _pid_file(lab, name), command, lab.logs / f"{name}.log", own)
+
+
+def _start_again(lab: Lab, name: str) -> None:
+    home = _home(lab, name)
+    _keep_running(lab, name, _caddy(home) if name == BALANCER else _agent(home))
+
+
+def _signal_one(lab: Lab, name: str, number: signal.Signals) -> None:
+    process = processes.alive(_pid_file(lab, name))
+    if process is None:
+        raise Unavailable(f"cannot signal {name} of lab {lab.name}: it does not run now")
+    process.send_signal(number)
+
+
+def _status(lab: Lab, name: str) -> str:
+    process = processes.alive(_pid_file(lab, name))
+    if process is None:
+        return "stopped"
+    return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
+
+
+def _caddy_config(lab: Lab) -> str:
+    template = Path(__file__).with_name("Caddyfile.in").read_text()
+    values = {
+        "@ADMIN_PORT@": str(lab.ports["admin"]),
+        "@PORT@": str(lab.ports["balancer"]),
+        "@UPSTREAMS@": " ".join(f"{i.address}:{APP_PORT}" for i in lab.instances),
+    }
+    for mark, value in values.items():
+        template = template.replace(mark, value)
+    return template
+
+
+def _free_net(count: int) -> str:
+    """A /24 of 127/8 in which nobody listens on the instances' ports, so that two labs can run side by side."""
+    taken = {c.laddr.ip for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port in (APP_PORT, GATE_PORT)}
+    for third in range(256):
+        if not any(f"127.77.{third}.{n}" in taken for n in range(1, count + 1)):
+            return f"127.77.{third}"
+    raise Unavailable("cannot find free addresses in 127.77.0.0/16: end some of the labs on this machine")
+
+
+def _program(name: str, missing: str | None = None) -> str:
+    """Its path: beside this interpreter, else on PATH."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None and missing is None:
+        raise Unavailable(f"cannot find the program {name}: install shiftwork[lab]")
+    return found or missing or ""
