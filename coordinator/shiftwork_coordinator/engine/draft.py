@@ -34,7 +34,7 @@ class Draft:
         self.service = {name: in_service(snapshot, t, self.stages, now) for name, t in self.targets.items()}
         self.rollback: Rollback | None = None
         self.last_good = False
-        self._commands: list[CommandRow] = []
+        self._commands: dict[tuple[str, int], CommandRow] = {}
         self._events: list[tuple[str, LifecycleEventRow]] = []
         self._history: list[History] = []
         self._actions: list[Action] = []
@@ -50,7 +50,8 @@ class Draft:
         return self.snapshot.agents.get(target.instance, AgentSeen())
 
     def command(self, target: Target) -> CommandRow | None:
-        return self.snapshot.commands.get((target.instance, target.stage))
+        key = (target.instance, target.stage)
+        return self._commands.get(key) or self.snapshot.commands.get(key)
 
     def in_service(self) -> int:
         return sum(s.value is True for s in self.service.values())
@@ -100,7 +101,7 @@ class Draft:
         return self.set(target, left_at=self.now, **fields)
 
     def add_command(self, row: CommandRow) -> None:
-        self._commands.append(row)
+        self._commands[row.instance, row.stage] = row
 
     def new_commands(self) -> int:
         return len(self._commands)
@@ -139,7 +140,7 @@ class Draft:
         return Decision(
             deployment=self.deployment,
             targets=tuple(t for name, t in self.targets.items() if t is not before.targets[name]),
-            commands=tuple(self._commands),
+            commands=tuple(self._commands.values()),
             events=tuple(self._events),
             health=tuple((n, h) for n, h in self.health.items() if before.health.get(n) is not h),
             history=tuple(self._history),
