@@ -32,13 +32,6 @@ class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"wi
     then: Literal["proceed", "fail"] = "proceed"
 
 
-class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The health URL that the agent serves to balancers. `{address}` stands for the instance's address."""
-
-    listen: str = "{address}:8081"
-    path: str = ""
-
-
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`start_within` and `event` as in CodeDeploy (5 min, 1 h). Cut off for `offline_for`, an agent starts no further
     event; heard last more than `silent_after` ago, a target is not in service."""
@@ -63,7 +56,6 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_balancers: tuple[dict[str, dict[str, object]], ...] = ()
     health: HealthCheck | None = None
     quiet: Quiet = Quiet()
-    gate: Gate = Gate()
     rollback: tuple[RollbackEvent, ...] = ()
     bake: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_failed: Annotated[int, msgspec.Meta(ge=0)] | None = None

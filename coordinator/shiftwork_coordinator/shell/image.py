@@ -1,0 +1,86 @@
+"""The rows of one active deployment, as an image in memory: changed only by what was committed, reloaded on take-over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.engine.decision import Decision
+from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, Installed, Request, Target
+from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TrafficSeen
+from shiftwork_coordinator.store import Add, Change, Put, PutEvent, Store
+
+
+class Image:
+    def __init__(self, deployment: Deployment, targets: Mapping[str, Target]) -> None:
+        self.deployment = deployment
+        self.targets = dict(targets)
+        self.request = Request(deployment.id)
+        self.commands: dict[tuple[str, int], CommandRow] = {}
+        self.asked: dict[tuple[str, str], Asked] = {}
+        self.installed: dict[str, Installed] = {}
+        self.health: dict[str, bool] = {}
+        self.last_good: Revision | None = None
+
+    @classmethod
+    async def load(cls, store: Store, deployment: Deployment) -> Image:
+        image = cls(deployment, await store.targets(deployment.id))
+        image.request = await store.request(deployment.id) or Request(deployment.id)
+        image.commands = dict(await store.commands(deployment.id))
+        image.asked = dict(await store.asked(deployment.id))
+        image.installed = dict(await store.installed(deployment.group_id))
+        image.health = {name: row.healthy for name, row in (await store.health(deployment.group_id)).items()}
+        group = await store.group_by_id(deployment.group_id)
+        image.last_good = group.last_good if group else None
+        return image
+
+    def snapshot(
+        self,
+        epoch: int,
+        agents: Mapping[str, AgentSeen],
+        traffic: Mapping[str, tuple[TrafficSeen, ...]],
+        balancers: tuple[str, ...],
+        blocked_by: str,
+    ) -> Snapshot:
+        return Snapshot(
+            deployment=self.deployment,
+            targets=self.targets,
+            epoch=epoch,
+            request=self.request,
+            commands=self.commands,
+            asked=self.asked,
+            agents=agents,
+            traffic=traffic,
+            installed=self.installed,
+            health=self.health,
+            last_good=self.last_good,
+            balancers=balancers,
+            blocked_by=blocked_by,
+        )
+
+    def changes(self, decision: Decision) -> list[Change]:
+        """What has to be written for this decision; empty when nothing changed."""
+        positions = self.positions()
+        changes: list[Change] = []
+        if decision.deployment is not self.deployment:
+            changes.append(Put(decision.deployment))
+        changes += [Put(target) for target in decision.targets]
+        changes += [Put(command) for command in decision.commands]
+        changes += [
+            PutEvent(self.deployment.id, instance, positions.get(row.event, 0), row) for instance, row in decision.events
+        ]
+        changes += [Put(Health(self.deployment.group_id, name, healthy)) for name, healthy in decision.health]
+        changes += [Add(row) for row in decision.history]
+        return changes
+
+    def apply(self, decision: Decision) -> None:
+        """Takes over what was committed. New mappings: a snapshot that is still in use must not change."""
+        self.deployment = decision.deployment
+        self.targets = {**self.targets, **{t.instance: t for t in decision.targets}}
+        self.commands = {**self.commands, **{(c.instance, c.stage): c for c in decision.commands}}
+        self.health = {**self.health, **dict(decision.health)}
+
+    def positions(self) -> dict[str, int]:
+        from shiftwork_coordinator.engine.itinerary import events_of
+
+        return {str(event): number for number, event in enumerate(events_of(self.deployment))}

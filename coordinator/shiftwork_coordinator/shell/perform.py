@@ -1,0 +1,89 @@
+"""Performers: do what the engine wants of the balancers, many targets in one call, and record when it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from shiftwork_contract.errors import ShiftworkError
+from shiftwork_coordinator.engine.actions import Action
+from shiftwork_coordinator.model.rows import Asked
+from shiftwork_coordinator.ports import Clock, LoadBalancer, Server
+from shiftwork_coordinator.shell.observe import CALL_LIMIT, Balancer
+
+BACKOFF = (0.5, 1.0, 2.0, 4.0)
+"""Seconds until a failed call is tried again; the last one repeats."""
+
+
+class Performer:
+    """`record(rows)` stores what was asked; it must have committed when it returns."""
+
+    def __init__(
+        self,
+        deployment_id: str,
+        balancers: Sequence[Balancer],
+        servers: Mapping[str, Server],
+        clock: Clock,
+        allowed: Callable[[float], bool],
+        record: Callable[[list[Asked]], Awaitable[None]],
+    ) -> None:
+        self._deployment_id, self._balancers, self._servers = deployment_id, balancers, servers
+        self._clock, self._allowed, self._record = clock, allowed, record
+        self._in_flight: set[Action] = set()
+        self._tries: dict[Action, int] = {}
+
+    def start(self, actions: Sequence[Action], group: asyncio.TaskGroup) -> None:
+        """Begins those that are not under way, one task for all that ask the same verb."""
+        wanted = [action for action in actions if action not in self._in_flight]
+        if not wanted or not self._allowed(CALL_LIMIT):
+            return
+        for verb in ("deregister", "register"):
+            together = [action for action in wanted if action.verb == verb]
+            if together:
+                self._in_flight.update(together)
+                group.create_task(self._perform(verb, together))
+
+    async def _perform(self, verb: str, actions: list[Action]) -> None:
+        servers = [self._servers[action.instance] for action in actions]
+        try:
+            problem = await self._ask_all(verb, servers)
+            await self._record([self._row(action, problem) for action in actions])
+        finally:
+            self._in_flight.difference_update(actions)
+
+    async def _ask_all(self, verb: str, servers: list[Server]) -> ShiftworkError | None:
+        for balancer in self._balancers:
+            try:
+                async with asyncio.timeout(CALL_LIMIT):
+                    await _ask(balancer.driver, verb, servers)
+            except TimeoutError:
+                return ShiftworkError(f"{balancer.name} did not answer within {CALL_LIMIT:g} s", code="TIMEOUT")
+            except ShiftworkError as err:
+                return err
+            except Exception as err:  # noqa: BLE001  the edge of a driver call: a driver's bug is one balancer's trouble
+                return ShiftworkError(f"{balancer.name}: {type(err).__name__}: {err}")
+        return None
+
+    def _row(self, action: Action, problem: ShiftworkError | None) -> Asked:
+        now = self._clock.now()
+        tries = self._tries[action] = 0 if problem is None else self._tries.get(action, 0) + 1
+        verb = action.verb
+        if problem is None:
+            return Asked(self._deployment_id, action.instance, verb, asked_at=now, tries=1)
+        pause = BACKOFF[min(tries, len(BACKOFF)) - 1]
+        return Asked(
+            self._deployment_id,
+            action.instance,
+            verb,
+            tries=tries,
+            error=problem.message,
+            error_code=problem.code,
+            next_try=now + pause,
+        )
+
+
+async def _ask(driver: LoadBalancer, verb: str, servers: list[Server]) -> None:
+    if verb == "register":
+        await driver.register(servers)
+    else:
+        await driver.deregister(servers)
