@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from shiftwork_coordinator.lab import lifecycle, plan
+from shiftwork_coordinator.lab import interrupts, lifecycle, plan
 from shiftwork_coordinator.lab.runtime import Verb
 
 directory_option = click.option(
@@ -33,7 +33,8 @@ def lab_group() -> None:
 @output_option
 def up(instances: int, kind: str | None, directory: Path, output: str) -> None:
     """Start a lab and say how to reach it."""
-    lab = lifecycle.up(directory, instances, lifecycle.runtime(kind), _say)
+    with interrupts.raised():
+        lab = lifecycle.up(directory, instances, lifecycle.runtime(kind), _say)
     if output == "json":
         click.echo((directory / plan.FILE).read_text())
         return

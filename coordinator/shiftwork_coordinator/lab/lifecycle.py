@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from shiftwork_contract.errors import Conflict, InvalidRequest, ShiftworkError, Unavailable
-from shiftwork_coordinator.lab import first_contact, operator, plan
+from shiftwork_coordinator.lab import first_contact, interrupts, operator, plan
 from shiftwork_coordinator.lab.docker import Docker
 from shiftwork_coordinator.lab.plan import Lab
 from shiftwork_coordinator.lab.process import Processes
@@ -65,9 +65,10 @@ def up(directory: Path, count: int, where: Runtime, say: Say) -> Lab:
 
 
 def _give_up(where: Runtime, lab: Lab) -> None:
-    where.keep_logs(lab)
-    where.down(lab)
-    (lab.directory / plan.FILE).unlink(missing_ok=True)
+    with interrupts.ignored():
+        where.keep_logs(lab)
+        where.down(lab)
+        (lab.directory / plan.FILE).unlink(missing_ok=True)
 
 
 def down(lab: Lab) -> None:

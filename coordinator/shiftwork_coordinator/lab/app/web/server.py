@@ -1,6 +1,7 @@
 """The application that the lab deploys: a small HTTP server which takes a moment to get warm and stops gracefully.
 
-GET / says version and host; POST / echoes; GET /slow?seconds=N takes its time; GET /healthz answers 503 while cold.
+GET / says version and host; POST / echoes; GET /slow?seconds=N takes its time; GET /healthz is for health checks.
+Everything is answered with 503 until it is warm.
 Every answer carries X-Version and X-Host. A file DEFECT beside this one breaks the front page: its text is what the
 error says. On SIGTERM the server stops listening, finishes what is in flight and ends.
 """
@@ -49,10 +50,10 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.counted(self.page)
+        self.counted(self.page if self.warm() else self.cold)
 
     def do_POST(self) -> None:
-        self.counted(self.echo)
+        self.counted(self.echo if self.warm() else self.cold)
 
     def counted(self, handle) -> None:  # type: ignore[no-untyped-def]
         self.server.count(+1)
@@ -62,11 +63,17 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             self.server.count(-1)
 
+    def warm(self) -> bool:
+        return time.monotonic() - STARTED >= WARM_AFTER
+
+    def cold(self) -> None:
+        self.close_connection = True  # a request body may be unread
+        self.answer(503, b"not warm yet\n")
+
     def page(self) -> None:
         url = urlsplit(self.path)
         if url.path == "/healthz":
-            warm = time.monotonic() - STARTED >= WARM_AFTER
-            self.answer(200 if warm else 503, b"ready\n" if warm else b"not warm yet\n")
+            self.answer(200, b"ready\n")
         elif url.path == "/slow":
             time.sleep(min(30.0, float(parse_qs(url.query).get("seconds", ["1"])[0])))
             self.answer(200, self.about())

@@ -1,0 +1,40 @@
+"""Traffic in a process of its own: started, stopped, and its result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from shiftwork_contract.errors import Unavailable
+from shiftwork_coordinator.demo import traffic
+from shiftwork_coordinator.demo.tally import Result
+
+RATE = 200.0
+
+
+class Load:
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self._process, self._output = process, output
+
+    def stop(self) -> Result:
+        """What became of all requests, those in flight included. Raises Unavailable if the process died."""
+        self._process.terminate()
+        if self._process.wait(timeout=traffic.TIMEOUT + 10.0) != 0:
+            raise Unavailable(f"cannot count the traffic: its process ended with status {self._process.returncode}")
+        return msgspec.json.decode(self._output.read_bytes(), type=Result)
+
+
+@contextmanager
+def running(url: str, output: Path, rate: float = RATE) -> Iterator[Load]:
+    """Traffic on `url` while inside, undisturbed by a Ctrl-C meant for its parent; none afterwards."""
+    command = [sys.executable, "-m", traffic.__name__, url, "--rate", str(rate), "--output", str(output)]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            yield Load(process, output)
+        finally:
+            process.kill()
