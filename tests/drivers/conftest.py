@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ipaddress
 import json
 import os
 import shutil
@@ -16,6 +18,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.balancers import connect
@@ -226,7 +231,6 @@ HAPROXY = """\
 global
   stats socket {folder}/admin.sock mode 600 level admin expose-fd listeners
   stats socket {folder}/user.sock mode 600 level user
-{globals}
 defaults
   mode http
   timeout connect 2s
@@ -250,7 +254,7 @@ backend webc
 class HAProxyRig(Rig):
     """Two backends over the same servers; `webc` has a persistence cookie."""
 
-    def __init__(self, folder: Path, more: str = "", globals_: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         super().__init__(free_port([f"127.77.0.{n}" for n in range(1, 5)]))
         self.folder, self.front = folder, ("127.0.0.1", free_port())
         self.settings: dict[str, object] = {
@@ -259,17 +263,17 @@ class HAProxyRig(Rig):
             "master": f"unix://{folder}/master.sock",
         }
         self.driver = connect("haproxy", self.settings, MemoryGates())
-        self.configure(more, globals_)
+        self.configure(more)
         program = binary("haproxy", "apt install haproxy")
         config, master = str(folder / "haproxy.cfg"), str(folder / "master.sock")
         self.process = Process(folder, program, "-W", "-S", master, "-f", config)
 
-    def configure(self, more: str = "", globals_: str = "") -> None:
+    def configure(self, more: str = "") -> None:
         assert self.front is not None
         servers = "\n".join(
             f"  server {name} {app.address}:{app.port} cookie {name}" for name, app in self.apps.items()
         )
-        text = HAPROXY.format(folder=self.folder, port=self.front[1], servers=servers, more=more, globals=globals_)
+        text = HAPROXY.format(folder=self.folder, port=self.front[1], servers=servers, more=more)
         (self.folder / "haproxy.cfg").write_text(text)
 
     async def start(self) -> None:
@@ -446,3 +450,28 @@ def load() -> type[Load]:
 @pytest.fixture(name="until")
 def _until() -> Callable[..., Awaitable[Any]]:
     return until
+
+
+@pytest.fixture
+def require() -> Callable[[str, str], str]:
+    return binary
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """Paths of a self-signed certificate for 127.0.0.1 and its key; the first file holds both."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lb")])
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime.datetime(2000, 1, 1))
+        .not_valid_after(datetime.datetime(2100, 1, 1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "cert.pem").write_bytes(signed.public_bytes(pem) + plain)
+    (tmp_path / "key.pem").write_bytes(plain)
+    return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")

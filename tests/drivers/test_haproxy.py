@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +213,29 @@ async def test_a_tracking_server_follows_the_one_it_tracks(bad: Rig) -> None:
     await tracker.register([follower])
     await bad.reach(TrafficState.HEALTHY, followed)
     assert await state() is TrafficState.HEALTHY
+
+
+TLS = """
+listen runtime
+  mode tcp
+  bind 127.0.0.1:{port} ssl crt {cert} ca-file {cert} verify required
+  server admin unix@{folder}/admin.sock no-check
+"""
+
+
+async def test_the_socket_may_be_on_tls(
+    make_rig: Any, certificate: tuple[str, str], unused_tcp_port: int, tmp_path: Path
+) -> None:
+    cert, key = certificate
+    rig = make_rig("haproxy", more=TLS.format(port=unused_tcp_port, cert=cert, folder=tmp_path))
+    try:
+        await rig.start()
+        where = f"tls://127.0.0.1:{unused_tcp_port}"
+        driver = rig.other(endpoint=where, ca=cert, cert=cert, key=key)
+        await driver.deregister(rig.servers[:1])
+        await rig.quiet(rig.servers[0])
+        assert (await driver.states(rig.servers))["s1"].state is TrafficState.ABSENT
+        nameless = rig.other(endpoint=where, ca=cert)
+        assert (await nameless.states(rig.servers))["s1"].state is TrafficState.UNKNOWN
+    finally:
+        await rig.stop()

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_coordinator.balancers import haproxy_rows
@@ -110,8 +105,8 @@ def test_endpoints_that_are_refused(text: str, why: str) -> None:
         endpoint(text)
 
 
-async def test_tls_verifies_the_peer_and_shows_a_certificate(tmp_path: Path) -> None:
-    cert, key = _certificate(tmp_path)
+async def test_tls_verifies_the_peer_and_shows_a_certificate(certificate: tuple[str, str]) -> None:
+    cert, key = certificate
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=cert)
     context.load_cert_chain(cert, key)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -129,24 +124,6 @@ async def test_tls_verifies_the_peer_and_shows_a_certificate(tmp_path: Path) -> 
     with pytest.raises(InvalidRequest, match="check `ca`, `cert` and `key`"):
         await Wire(where, TlsFiles("/nowhere.pem"), 2.0).ask("show cli level")
     server.close()
-
-
-def _certificate(folder: Path) -> tuple[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lb")])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(datetime.datetime(2000, 1, 1))
-        .not_valid_after(datetime.datetime(2100, 1, 1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(True, None), True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(plain)
-    return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
 @pytest.mark.parametrize(
