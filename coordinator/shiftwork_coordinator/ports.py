@@ -43,7 +43,10 @@ class TrafficState(StrEnum):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """An instance as a balancer may know it: by `name` (explicit, default the instance's), else by address and port."""
+    """An instance as a balancer may know it: by `name` (explicit, default the instance's), else by address and port.
+
+    `port` 0 stands for any port of that address.
+    """
 
     instance: str
     name: str
@@ -54,9 +57,10 @@ class Server(msgspec.Struct, frozen=True):
 class Reading(msgspec.Struct, frozen=True):
     """One server in one balancer at one moment.
 
-    `in_flight` counts requests being served by it over all backends and processes; None = the balancer cannot count.
-    `generation` names the balancer's process and configuration: two readings prove something together only when it is
-    equal. `out_by` is set when somebody other than us took the server out. `detail` is for people.
+    `in_flight` counts requests being served by it or queued for it, over all backends and processes; None = the
+    balancer cannot count. `generation` names the balancer's process and configuration: two readings prove something
+    together only when it is equal; empty = it has none. `out_by` is set where the balancer itself tells that somebody
+    other than us took the server out ("configuration"); an empty one proves nothing. `detail` is for people.
     """
 
     state: TrafficState
@@ -84,10 +88,17 @@ class LoadBalancer(Protocol):
         """What would go wrong: unknown backend, server missing or matched twice, no rights, no checks, too old …"""
 
     async def deregister(self, servers: Sequence[Server]) -> None:
-        """Ask that these get no new request. Cuts nothing that is in flight. Already out is fine."""
+        """Ask that these get no new request. Cuts nothing that is in flight. Already out is fine.
+
+        Raises Unavailable or InvalidRequest, after asking every part of the balancer that could be asked: servers may
+        then be out in one part and not in another, which `states` shows as DRAINING or UNKNOWN.
+        """
 
     async def register(self, servers: Sequence[Server]) -> None:
-        """Ask that these get requests again once checks *made from now on* pass. Already in is fine and resets nothing."""
+        """Ask that these get requests again once checks *made from now on* pass. Already in is fine and resets nothing.
+
+        Raises like `deregister`.
+        """
 
     async def states(self, servers: Sequence[Server]) -> Mapping[str, Reading]:
         """A reading for every server, by instance; UNKNOWN with the reason in `detail` instead of an exception."""
@@ -99,7 +110,10 @@ class Gates(Protocol):
     """The agents' health gates, for balancers that are steered through their own health checks."""
 
     async def set(self, instance: str, *, open: bool) -> None:
-        """Ask the instance's agent to open or close this group's gate. Raises Unavailable when it is not connected."""
+        """Ask the instance's agent to open or close this group's gate. Raises Unavailable when it is not connected.
+
+        Setting a gate as it already stands must not begin its counts anew.
+        """
 
     def state(self, instance: str) -> GateState | None:
         """The last state reported after the last `set` reached the agent; None when there is none yet."""
