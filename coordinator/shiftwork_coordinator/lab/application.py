@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from shiftwork_coordinator.lab.lifecycle import runtime_of
-from shiftwork_coordinator.lab.plan import APP_PORT, GATE_PATH, GATE_PORT, TAGS, Lab
+from shiftwork_coordinator.lab.plan import APP_PORT, TAGS, Lab
 
 APPLICATION, GROUP = "web", "production"
 GROUP_NAME = f"{APPLICATION}/{GROUP}"
@@ -23,7 +23,6 @@ def settings(lab: Lab) -> dict[str, object]:
         "load_balancers": [where.balancer_settings(lab)],
         "health": where.health(),
         "quiet": {"port": APP_PORT, "for": "500ms", "at_most": "20s", "then": "proceed"},
-        "gate": {"listen": f"{{address}}:{GATE_PORT}", "path": GATE_PATH},
         "rollback": ["failure"],
     }
 

@@ -26,14 +26,14 @@ def start(home: Path, command: Sequence[str], log: Path, environment: dict[str, 
     """Runs `command` in a session of its own, marked as belonging to `home`; its output goes to the end of `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        subprocess.Popen(
-            command,
+        subprocess.run(
+            ["setsid", "--fork", *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {}), HOME_MARK: str(home)},
             cwd="/",
-            start_new_session=True,
+            check=True,
         )
 
 
