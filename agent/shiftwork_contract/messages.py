@@ -136,10 +136,13 @@ class Refused(Message, frozen=True, tag=True):
 
 
 class EventStarted(Message, frozen=True, tag=True):
+    """`limit`: the event ends within this many seconds, by its scripts' own timeouts and `Command.event_limit`."""
+
     seq: int
     command_id: str
     event: str
     at: float
+    limit: float = 3600.0
 
 
 class EventEnded(Message, frozen=True, tag=True):
@@ -152,6 +155,7 @@ class EventEnded(Message, frozen=True, tag=True):
     at: float
     diagnostics: Diagnostics
     revision: str = ""
+    started_at: float = 0.0
 
 
 class Output(Message, frozen=True, tag=True):
@@ -246,7 +250,7 @@ class CancelCommand(Message, frozen=True, tag=True):
 class HealthCheck(msgspec.Struct, frozen=True, rename="camel"):
     """One of `http` (URL, healthy = 2xx or 3xx), `tcp` (host:port) or `command` (argv, healthy = exit 0).
 
-    Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; before that, unhealthy.
+    Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; before that there is no result.
     """
 
     http: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import msgspec
 
 
@@ -9,14 +11,14 @@ class Register(msgspec.Struct, frozen=True):
     """Put the instance back into every balancer of the group."""
 
     instance: str
-    verb = "register"
+    verb: ClassVar[Literal["register"]] = "register"
 
 
 class Deregister(msgspec.Struct, frozen=True):
     """Take the instance out of every balancer of the group."""
 
     instance: str
-    verb = "deregister"
+    verb: ClassVar[Literal["deregister"]] = "deregister"
 
 
 Action = Register | Deregister

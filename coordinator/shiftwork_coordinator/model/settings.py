@@ -68,6 +68,19 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.load_balancers)
 
 
+def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCheck | None:
+    """The group's health check for one instance: `{instance}` and `{address}` stand for its name and address."""
+    if settings.health is None:
+        return None
+
+    def filled(text: str) -> str:
+        return text.replace("{instance}", instance).replace("{address}", address)
+
+    check = settings.health
+    command = tuple(filled(word) for word in check.command)
+    return msgspec.structs.replace(check, http=filled(check.http), tcp=filled(check.tcp), command=command)
+
+
 class ConfigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A custom deployment config: a count such as 3, or a percentage such as "75%"."""
 

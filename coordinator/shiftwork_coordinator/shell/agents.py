@@ -128,7 +128,9 @@ class Agents:
         reading = self._readings.setdefault((instance, message.group_id), _Reading(AgentSeen()))
         reading.gate_wanted = message.open
         if not self.send(instance, message):
-            raise Unavailable(f"cannot move the gate of {instance}: its agent is not connected; it is asked again when it is")
+            raise Unavailable(
+                f"cannot move the gate of {instance}: its agent is not connected; it is asked again when it is"
+            )
 
     def gate(self, instance: str, group_id: str) -> GateState | None:
         """The last state, when it answers what was last wanted."""

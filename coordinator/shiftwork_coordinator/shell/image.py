@@ -1,4 +1,4 @@
-"""The rows of one active deployment, as an image in memory: changed only by what was committed, reloaded on take-over."""
+"""The rows of one active deployment, as an image in memory: changed only by what was committed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Image:
         changes += [Put(target) for target in decision.targets]
         changes += [Put(command) for command in decision.commands]
         changes += [
-            PutEvent(self.deployment.id, instance, positions.get(row.event, 0), row) for instance, row in decision.events
+            PutEvent(self.deployment.id, instance, positions.get(row.event, 0), row)
+            for instance, row in decision.events
         ]
         changes += [Put(Health(self.deployment.group_id, name, healthy)) for name, healthy in decision.health]
         changes += [Add(row) for row in decision.history]

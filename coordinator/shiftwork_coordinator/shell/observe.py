@@ -53,14 +53,14 @@ class TrafficObserver:
     async def _poll(self, balancer: Balancer) -> None:
         while True:
             self._hurry.clear()
-            await self._ask(balancer)
+            await self.ask(balancer)
             try:
                 async with asyncio.timeout(QUICK if self._hurried() else EASY):
                     await self._hurry.wait()
             except TimeoutError:
                 pass
 
-    async def _ask(self, balancer: Balancer) -> None:
+    async def ask(self, balancer: Balancer) -> None:
         asked_at = self._clock.now()
         try:
             async with asyncio.timeout(CALL_LIMIT):
@@ -79,7 +79,9 @@ class TrafficObserver:
     def _keep(self, name: str, readings: Mapping[str, Reading], asked_at: float, answered_at: float) -> None:
         earlier = self._by_name.get(name, {})
         now = {
-            instance: TrafficSeen(name, _timed(reading, asked_at, answered_at), earlier[instance].last if instance in earlier else None)
+            instance: TrafficSeen(
+                name, _timed(reading, asked_at, answered_at), earlier[instance].last if instance in earlier else None
+            )
             for instance, reading in readings.items()
         }
         self._by_name[name] = now

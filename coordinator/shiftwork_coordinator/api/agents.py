@@ -1,0 +1,128 @@
+"""The agents' end of the link: one WebSocket per agent, opened by it and authenticated by its certificate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import WSMsgType, web
+
+from shiftwork_contract.errors import ContractViolation
+from shiftwork_contract.messages import (
+    MAX_MESSAGE,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Acknowledge,
+    FromAgent,
+    FromCoordinator,
+    Heartbeat,
+    Hello,
+    Observed,
+    RenewCertificate,
+    Report,
+    Unsupported,
+    Welcome,
+    encode,
+    from_agent,
+)
+from shiftwork_coordinator.shell.coordinator import Coordinator
+
+log = structlog.get_logger()
+HEARTBEAT = 30.0
+HELLO_WITHIN = 10.0
+BACKLOG = 1000
+"""Messages waiting for one agent; an agent that takes none of them is disconnected and catches up when it returns."""
+
+
+class Link:
+    """shell.agents.Session over a WebSocket: messages are queued, one task sends them in order."""
+
+    def __init__(self, socket: web.WebSocketResponse, instance: str) -> None:
+        self._socket, self._instance = socket, instance
+        self._queue: asyncio.Queue[FromCoordinator | None] = asyncio.Queue()
+
+    def send(self, message: FromCoordinator) -> None:
+        if self._queue.qsize() > BACKLOG:
+            self.close("it does not read what is sent to it")
+            return
+        self._queue.put_nowait(message)
+
+    def close(self, reason: str) -> None:
+        log.info("link closed", instance=self._instance, reason=reason)
+        self._queue.put_nowait(None)
+
+    async def pump(self) -> None:
+        """Sends until closed."""
+        while (message := await self._queue.get()) is not None:
+            await self._socket.send_str(encode(message))
+        await self._socket.close()
+
+
+async def serve_link(request: web.Request, home: Coordinator, instance: str) -> web.WebSocketResponse:
+    """Speaks the protocol of shiftwork_contract.messages until either side closes."""
+    socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT)
+    await socket.prepare(request)
+    link = Link(socket, instance)
+    try:
+        async with asyncio.TaskGroup() as group:
+            pumping = group.create_task(link.pump())
+            await _converse(socket, home, instance, link)
+            pumping.cancel()
+    except* ConnectionError:
+        log.info("link lost", instance=instance)
+    finally:
+        home.disconnected(instance, link)
+    return socket
+
+
+async def _converse(socket: web.WebSocketResponse, home: Coordinator, instance: str, link: Link) -> None:
+    try:
+        messages = _messages(socket)
+        hello = await _hello(messages, instance)
+        if hello is None:
+            return
+        link.send(Welcome(min(PROTOCOL_MAX, hello.protocol_max), home.epoch, instance, HEARTBEAT))
+        await home.connected(instance, hello, link)
+        log.info("agent connected", instance=instance, version=hello.agent_version)
+        async for message in messages:
+            await _handle(home, instance, link, message)
+    except ContractViolation as err:
+        log.warning("agent broke the protocol", instance=instance, problem=err.message)
+        await socket.close(code=1002, message=err.message.encode()[:120])
+
+
+async def _messages(socket: web.WebSocketResponse) -> AsyncIterator[FromAgent]:
+    async for frame in socket:
+        if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            yield from_agent(frame.data)
+
+
+async def _hello(messages: AsyncIterator[FromAgent], instance: str) -> Hello | None:
+    try:
+        async with asyncio.timeout(HELLO_WITHIN):
+            first = await anext(messages, None)
+    except TimeoutError as err:
+        raise ContractViolation(f"{instance} did not say hello within {HELLO_WITHIN:g} s") from err
+    if first is None or isinstance(first, Hello):
+        if first is not None and (first.protocol_min > PROTOCOL_MAX or first.protocol_max < PROTOCOL_MIN):
+            raise ContractViolation(
+                f"{instance} speaks protocol {first.protocol_min} to {first.protocol_max}, this coordinator"
+                f" {PROTOCOL_MIN} to {PROTOCOL_MAX}; upgrade the older of the two"
+            )
+        return first
+    raise ContractViolation(f"{instance} must say Hello first, not {type(first).__name__}")
+
+
+async def _handle(home: Coordinator, instance: str, link: Link, message: FromAgent) -> None:
+    if isinstance(message, Report):
+        await home.report(instance, message)
+        link.send(Acknowledge(message.seq))
+    elif isinstance(message, Heartbeat | Observed):
+        home.reading(instance, message)
+    elif isinstance(message, RenewCertificate):
+        link.send(await home.renew(instance, message.csr))
+    elif isinstance(message, Unsupported):
+        log.info("agent does not support a message", instance=instance, kind=message.what)
+    else:
+        link.send(Unsupported(type(message).__name__))

@@ -1,0 +1,107 @@
+"""New deployments: which instances, which settings, which rows. Pure but for the random part of an id."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator.engine import verdict
+from shiftwork_coordinator.engine.batches import natural
+from shiftwork_coordinator.engine.decision import Rollback
+from shiftwork_coordinator.model.config import PREDEFINED, DeploymentConfig, full_name
+from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
+from shiftwork_coordinator.model.settings import GroupSettings, Instances
+from shiftwork_coordinator.model.status import TargetStatus
+
+ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+def new_id() -> str:
+    """`d-` and nine upper-case alphanumerics, as CodeDeploy's."""
+    return "d-" + "".join(secrets.choice(ID_ALPHABET) for _ in range(9))
+
+
+def matching(instances: Iterable[Instance], wanted: Instances) -> list[Instance]:
+    """The joined, unrevoked instances that a group's selector names or whose tags match, in natural order."""
+    chosen = [i for i in instances if i.revoked_at is None and _matches(i, wanted)]
+    return sorted(chosen, key=lambda i: natural(i.name))
+
+
+def _matches(instance: Instance, wanted: Instances) -> bool:
+    if instance.name in wanted.names:
+        return True
+    return bool(wanted.tags) and all(instance.tags.get(key) in values for key, values in wanted.tags.items())
+
+
+def no_instances(group: Group, instances: Iterable[Instance]) -> InvalidRequest:
+    """The error for a selector that matches nothing; names what there is."""
+    names = ", ".join(i.name for i in instances if i.revoked_at is None) or "none"
+    wanted = ", ".join(f"{k}={'|'.join(v)}" for k, v in group.settings.instances.tags.items())
+    wanted = ", ".join(filter(None, (wanted, *group.settings.instances.names)))
+    return InvalidRequest(
+        f"cannot deploy to {group.application}/{group.name}: no joined instance matches"
+        f" {wanted or 'its empty selector'}; joined are: {names}; tag one with `shiftwork instances tag INSTANCE KEY=VALUE` or join one",
+        code="NO_INSTANCES",
+    )
+
+
+def config_named(name: str, custom: Mapping[str, DeploymentConfig]) -> DeploymentConfig:
+    found = PREDEFINED.get(full_name(name)) or custom.get(name)
+    if found is None:
+        known = ", ".join([*(n.removeprefix("CodeDeployDefault.") for n in PREDEFINED), *custom])
+        raise InvalidRequest(
+            f"cannot use deployment config {name!r}: there is none of that name; known are {known}",
+            code="DeploymentConfigDoesNotExistException",
+        )
+    return found
+
+
+def effective_config(config: DeploymentConfig, settings: GroupSettings) -> DeploymentConfig:
+    """The config with what the group sets itself: pace, bake, most failures."""
+    own = {"pace": settings.pace, "bake": settings.bake, "max_failed": settings.max_failed}
+    return replace(config, **{k: v for k, v in own.items() if v is not None})
+
+
+def refuse_impossible(config: DeploymentConfig, total: int) -> None:
+    problem = verdict.invalid(total, config.minimum_healthy_hosts.of(total))
+    if problem:
+        raise InvalidRequest(problem, code=verdict.HEALTH_CONSTRAINTS_INVALID)
+
+
+def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Target]:
+    return [Target(deployment.id, i.name, address=i.address) for i in instances]
+
+
+def rollback_rows(
+    failed: Deployment, targets: Mapping[str, Target], wanted: Rollback, serial: int, now: float
+) -> tuple[Deployment, list[Target]]:
+    """The deployment that puts `failed` back, over the same instances; those that need nothing are Skipped."""
+    deployment = Deployment(
+        id=new_id(),
+        serial=serial,
+        application=failed.application,
+        group=failed.group,
+        group_id=failed.group_id,
+        revision=wanted.revision,
+        config=failed.config,
+        settings=failed.settings,
+        created_at=now,
+        creator="codeDeployRollback",
+        created_by="shiftwork",
+        description=f"rollback of {failed.id}",
+        ignore_stop_failures=True,
+        file_exists_behavior=failed.file_exists_behavior,
+        rollback_of=failed.id,
+        previous_revision=failed.revision,
+    )
+    rows = [_rollback_target(deployment, target, wanted, now) for target in targets.values()]
+    return deployment, rows
+
+
+def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, now: float) -> Target:
+    row = Target(deployment.id, target.instance, address=target.address)
+    why = wanted.skip.get(target.instance)
+    return row if why is None else replace(row, status=TargetStatus.SKIPPED, error_message=why, completed_at=now)

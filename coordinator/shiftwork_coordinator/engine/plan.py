@@ -1,0 +1,125 @@
+"""What a deployment would do: `decide` folded over a make-believe world in which everybody obeys at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from shiftwork_contract.messages import Probe
+from shiftwork_coordinator.engine.decide import decide
+from shiftwork_coordinator.engine.decision import Decision
+from shiftwork_coordinator.model.rows import Asked, CommandRow, History, Target
+from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TimedReading, TrafficSeen
+from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
+
+TICKS = 100_000
+"""A deployment that has not ended after so many ticks of an obedient world never will: that is a bug."""
+
+
+class PlannedBatch(msgspec.Struct, frozen=True, rename="camel"):
+    """`in_service` is the least capacity while this batch is under way, `minimum` the floor it is held against."""
+
+    number: int
+    targets: tuple[str, ...]
+    in_service: int
+    minimum: int
+
+
+class Plan(msgspec.Struct, frozen=True, rename="camel"):
+    batches: tuple[PlannedBatch, ...]
+    steps: tuple[str, ...]
+    ends: str
+
+
+def foresee(snapshot: Snapshot, now: float) -> Plan:
+    """The batches, the capacity during each and every step in order, if nothing fails."""
+    told: list[History] = []
+    capacity: dict[int, int] = {}
+    for _ in range(TICKS):
+        decision = decide(snapshot, now)
+        told += decision.history
+        number = decision.deployment.batch
+        serving = sum(value is True for value in decision.in_service.values())
+        capacity[number] = min(serving, capacity.get(number, serving))
+        snapshot = _obeyed(snapshot, decision, now)
+        if decision.deployment.status in ENDED:
+            break
+        now = max(now + 1.0, _bake_end(decision))
+    return Plan(_batches(told, capacity, snapshot.deployment.floor), _steps(told), snapshot.deployment.status)
+
+
+def _bake_end(decision: Decision) -> float:
+    return max((r.until or 0.0 for r in decision.reasons if r.code == "BAKE"), default=0.0)
+
+
+def _batches(told: list[History], capacity: Mapping[int, int], floor: int) -> tuple[PlannedBatch, ...]:
+    rows = [h.data for h in told if h.kind == "batch"]
+    return tuple(
+        PlannedBatch(int(str(r["number"])), tuple(_names(r["targets"])), capacity[int(str(r["number"]))], floor)
+        for r in rows
+    )
+
+
+def _names(value: object) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, list) else []
+
+
+def _steps(told: list[History]) -> tuple[str, ...]:
+    steps = []
+    for row in told:
+        if row.kind == "batch":
+            steps.append(f"batch {row.data['number']}: {', '.join(_names(row.data['targets']))}")
+        elif row.kind == "event" and row.data["status"] == "InProgress":
+            verb = "take out of" if row.data["event"] == "BlockTraffic" else "put back into"
+            steps.append(f"{verb} traffic: {row.target}")
+    return tuple(steps)
+
+
+def _obeyed(snapshot: Snapshot, decision: Decision, now: float) -> Snapshot:
+    targets = {**snapshot.targets, **{t.instance: t for t in decision.targets}}
+    return replace(
+        snapshot,
+        deployment=decision.deployment,
+        targets=targets,
+        health={**snapshot.health, **dict(decision.health)},
+        commands=_commands(snapshot, decision, now),
+        asked={**snapshot.asked, **_asked(decision, now)},
+        agents={name: _agent(t, now) for name, t in targets.items()},
+        traffic={name: _traffic(snapshot, t, now) for name, t in targets.items()},
+    )
+
+
+def _commands(snapshot: Snapshot, decision: Decision, now: float) -> dict[tuple[str, int], CommandRow]:
+    rows = {**snapshot.commands, **{(c.instance, c.stage): c for c in decision.commands}}
+    return {key: _done(row, now) if row.status in OPEN else row for key, row in rows.items()}
+
+
+def _done(row: CommandRow, now: float) -> CommandRow:
+    return replace(row, status=CommandStatus.SUCCEEDED, ended_at=now, ran=row.command.events)
+
+
+def _asked(decision: Decision, now: float) -> dict[tuple[str, str], Asked]:
+    return {
+        (a.instance, a.verb): Asked(decision.deployment.id, a.instance, a.verb, asked_at=now) for a in decision.actions
+    }
+
+
+def _agent(target: Target, now: float) -> AgentSeen:
+    return AgentSeen(connected=True, last_seen=now + 1, asked=target.look, probe=Probe(True), probe_at=now)
+
+
+def _traffic(snapshot: Snapshot, target: Target, now: float) -> tuple[TrafficSeen, ...]:
+    if not target.traffic:
+        return _kept(snapshot, target, now)
+    state, count = ("absent", 0) if target.traffic == "out" else ("healthy", 0)
+    later = TimedReading(state, count, "", "", "", asked_at=now + 0.5, answered_at=now + 0.5)
+    before = replace(later, asked_at=now + 0.25, answered_at=now + 0.25)
+    return tuple(TrafficSeen(name, later, before) for name in snapshot.balancers)
+
+
+def _kept(snapshot: Snapshot, target: Target, now: float) -> tuple[TrafficSeen, ...]:
+    """A target that is not due yet stays as the balancers see it now."""
+    seen = snapshot.traffic.get(target.instance, ())
+    return tuple(replace(s, last=replace(s.last, asked_at=now, answered_at=now)) for s in seen)

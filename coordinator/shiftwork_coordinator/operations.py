@@ -1,0 +1,306 @@
+"""What people do with deployments. The API, the AWS dialect and tests all come through here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_contract.revision import Revision, parse_reference
+from shiftwork_coordinator.creation import (
+    config_named,
+    effective_config,
+    matching,
+    new_id,
+    no_instances,
+    refuse_impossible,
+    targets_of,
+)
+from shiftwork_coordinator.engine.itinerary import events_of
+from shiftwork_coordinator.engine.plan import foresee
+from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
+from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
+from shiftwork_coordinator.model.status import ENDED
+from shiftwork_coordinator.ports import Problem
+from shiftwork_coordinator.shell.balancing import Balancing
+from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
+from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
+from shiftwork_coordinator.shell.run import Run
+from shiftwork_coordinator.store import Put
+from shiftwork_coordinator.store.audit import Audit
+
+FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
+
+
+class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A deployment as it is asked for. `queue` False: refused while another of the group is active."""
+
+    application: str
+    group: str
+    revision: str
+    config: str = ""
+    description: str = ""
+    ignore_application_stop_failures: bool = False
+    file_exists_behavior: FileExists | None = None
+    queue: bool = False
+
+
+async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
+    """Creates and starts it. Raises InvalidRequest or Conflict before anything is stored or touched."""
+    deployment, instances, group = await _drafted(home, asked, who)
+    await _refuse_second(home, group, asked.queue)
+    problems = [p for p in await _problems(home, deployment, instances) if p.fatal]
+    if problems:
+        raise InvalidRequest(
+            f"cannot deploy to {asked.application}/{asked.group}: " + "; ".join(p.message for p in problems),
+            code="INVALID_LOAD_BALANCER",
+        )
+    return await _store_and_start(home, deployment, targets_of(deployment, instances), who, "create")
+
+
+async def _store_and_start(
+    home: Coordinator, deployment: Deployment, targets: list[Target], who: str, what: str
+) -> Deployment:
+    audit = Audit(who, f"deployment.{what}", f"{deployment.id} {deployment.application}/{deployment.group}")
+    await home.store.write(Put(deployment), *(Put(t) for t in targets), audit, epoch=home.epoch)
+    await home.take_up(deployment)
+    return deployment
+
+
+async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tuple[Deployment, list[Instance], Group]:
+    group = await home.store.group(asked.application, asked.group)
+    if group is None:
+        raise InvalidRequest(
+            f"cannot find the deployment group {asked.application}/{asked.group}; `shiftwork apply` creates groups",
+            code="DeploymentGroupDoesNotExistException",
+        )
+    everybody = await home.store.instances()
+    instances = matching(everybody, group.settings.instances)
+    if not instances:
+        raise no_instances(group, everybody)
+    custom = await home.store.configs()
+    config = effective_config(config_named(asked.config or group.settings.config, custom), group.settings)
+    refuse_impossible(config, len(instances))
+    deployment = Deployment(
+        id=new_id(),
+        serial=await home.store.next_serial(),
+        application=asked.application,
+        group=asked.group,
+        group_id=group.id,
+        revision=await resolve(home, asked.application, asked.revision),
+        config=config,
+        settings=group.settings,
+        created_at=home.clock.now(),
+        created_by=who,
+        description=asked.description,
+        ignore_stop_failures=asked.ignore_application_stop_failures,
+        file_exists_behavior=asked.file_exists_behavior or group.settings.file_exists_behavior,
+        rollback_on=group.settings.rollback,
+        previous_revision=group.last_good,
+    )
+    return deployment, instances, group
+
+
+async def resolve(home: Coordinator, application: str, text: str) -> Revision:
+    """The pinned revision that a reference stands for."""
+    reference = parse_reference(text)
+    if isinstance(reference, Revision):
+        return reference
+    stored = await home.store.revision(application, reference)
+    if stored is None:
+        raise InvalidRequest(
+            f"cannot find revision {reference} of application {application!r};"
+            f" run `shiftwork push DIR --application {application}`",
+            code="RevisionDoesNotExistException",
+        )
+    return stored.revision
+
+
+async def _refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
+    active = await home.store.deployments(application=group.application, group=group.name, statuses=ACTIVE, limit=1)
+    if active and not queue:
+        raise Conflict(
+            f"cannot start a second deployment: deployment group '{group.name}' already has the active deployment"
+            f" '{active[0].id}'; wait for it, stop it, or ask for --queue",
+            code="DeploymentLimitExceededException",
+        )
+
+
+# Plan
+
+
+async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
+    """What it would do, and what would go wrong. Touches nothing."""
+    deployment, instances, _ = await _drafted(home, asked, "plan")
+    targets = {t.instance: t for t in targets_of(deployment, instances)}
+    balancing = _balancing(home, deployment, instances)
+    try:
+        problems = await _checked(balancing)
+        problems += _agent_problems(home, instances)
+        snapshot = await _snapshot(home, deployment, targets, balancing)
+    finally:
+        await balancing.close()
+    foreseen = foresee(snapshot, home.clock.now())
+    return {
+        "application": asked.application,
+        "group": asked.group,
+        "revision": msgspec.to_builtins(deployment.revision),
+        "config": deployment.config.name,
+        "events": [str(event) for event in events_of(deployment)],
+        "balancers": list(snapshot.balancers),
+        "batches": msgspec.to_builtins(foreseen.batches),
+        "steps": list(foreseen.steps),
+        "problems": [{"message": p.message, "fatal": p.fatal, "instance": p.instance} for p in problems],
+    }
+
+
+async def _snapshot(
+    home: Coordinator, deployment: Deployment, targets: dict[str, Target], balancing: Balancing
+) -> Snapshot:
+    health = await home.store.health(deployment.group_id)
+    return Snapshot(
+        deployment=deployment,
+        targets=targets,
+        epoch=home.epoch,
+        request=Request(deployment.id),
+        agents={name: home.agents.seen(name, deployment.group_id) for name in targets},
+        traffic=await _seen_now(home, balancing),
+        installed=await home.store.installed(deployment.group_id),
+        health={name: row.healthy for name, row in health.items()},
+        balancers=tuple(b.name for b in balancing.balancers),
+    )
+
+
+async def _seen_now(home: Coordinator, balancing: Balancing) -> dict[str, tuple[TrafficSeen, ...]]:
+    observer = TrafficObserver(
+        balancing.balancers, list(balancing.servers.values()), home.clock, lambda: False, lambda: None
+    )
+    for balancer in balancing.balancers:
+        await observer.ask(balancer)
+    return dict(observer.seen)
+
+
+def _balancing(home: Coordinator, deployment: Deployment, instances: list[Instance]) -> Balancing:
+    addresses = {i.name: i.address for i in instances}
+    return Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
+
+
+async def _problems(home: Coordinator, deployment: Deployment, instances: list[Instance]) -> list[Problem]:
+    balancing = _balancing(home, deployment, instances)
+    try:
+        return await _checked(balancing)
+    finally:
+        await balancing.close()
+
+
+async def _checked(balancing: Balancing) -> list[Problem]:
+    found: list[Problem] = []
+    for balancer in balancing.balancers:
+        try:
+            async with asyncio.timeout(CALL_LIMIT):
+                found += await balancer.driver.check(list(balancing.servers.values()))
+        except TimeoutError:
+            found.append(Problem(f"{balancer.name} did not answer within {CALL_LIMIT:g} s"))
+    return found
+
+
+def _agent_problems(home: Coordinator, instances: list[Instance]) -> list[Problem]:
+    away = [i for i in instances if not home.agents.connected(i.name)]
+    return [Problem(f"the agent of {i.name} is not connected", fatal=False, instance=i.name) for i in away]
+
+
+# Running deployments
+
+
+async def stop_deployment(
+    home: Coordinator, deployment_id: str, *, now: bool, rollback: bool | None, who: str
+) -> Deployment:
+    """Nothing new starts from here on; with `now` a running hook is ended too. Asking again may only sharpen it."""
+
+    def sharper(request: Request) -> Request:
+        stop: Literal["stop", "now"] = "now" if now or request.stop == "now" else "stop"
+        wanted = request.stop_rollback if rollback is None else rollback
+        return replace(request, stop=stop, stop_by=who, stop_rollback=wanted)
+
+    run = await _running(home, deployment_id, "stop")
+    await run.request(sharper)
+    await home.store.write(
+        Audit(who, "deployment.stop", f"{deployment_id} now={now} rollback={rollback}"), epoch=home.epoch
+    )
+    return run.image.deployment
+
+
+async def continue_deployment(home: Coordinator, deployment_id: str, *, who: str) -> Deployment:
+    """Ends the wait or bake that it is in."""
+    run = await _running(home, deployment_id, "continue")
+    if not any(reason.code in ("BAKE", "READY") for reason in home.reasons(deployment_id)):
+        raise Conflict(
+            f"cannot continue {deployment_id}: it is neither baking nor waiting for a person;"
+            f" see `shiftwork why {deployment_id}`",
+            code="DeploymentIsNotInReadyStateException",
+        )
+    at = home.clock.now()
+    await run.request(lambda request: replace(request, proceed_at=at))
+    await home.store.write(Audit(who, "deployment.continue", deployment_id), epoch=home.epoch)
+    return run.image.deployment
+
+
+async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str) -> Deployment:
+    """Puts the group back to what it had before this deployment, as a new deployment; a running one is stopped."""
+    before = await _known(home, deployment_id)
+    if before.status not in ENDED:
+        return await stop_deployment(home, deployment_id, now=False, rollback=True, who=who)
+    if before.previous_revision is None:
+        raise Conflict(
+            f"cannot roll back {deployment_id}: the group had no successful revision before it", code="REVISION_MISSING"
+        )
+    group = await home.store.group_by_id(before.group_id)
+    instances = [i for i in await home.store.instances() if i.name in await home.store.targets(deployment_id)]
+    if group is None or not instances:
+        raise Conflict(f"cannot roll back {deployment_id}: its group or its instances are gone", code="NO_INSTANCES")
+    await _refuse_second(home, group, queue=False)
+    deployment = replace(
+        Deployment(
+            id=new_id(),
+            serial=await home.store.next_serial(),
+            application=before.application,
+            group=before.group,
+            group_id=before.group_id,
+            revision=before.previous_revision,
+            config=before.config,
+            settings=group.settings,
+            created_at=home.clock.now(),
+        ),
+        created_by=who,
+        description=f"rollback of {before.id}",
+        ignore_stop_failures=True,
+        file_exists_behavior=before.file_exists_behavior,
+        rollback_of=before.id,
+        previous_revision=group.last_good,
+    )
+    await home.store.write(Put(replace(before, rolled_back_by=deployment.id)), epoch=home.epoch)
+    return await _store_and_start(home, deployment, targets_of(deployment, instances), who, "rollback")
+
+
+async def _known(home: Coordinator, deployment_id: str) -> Deployment:
+    run = home.runs.get(deployment_id)
+    found = run.image.deployment if run else await home.store.deployment(deployment_id)
+    if found is None:
+        raise InvalidRequest(
+            f"cannot find the deployment {deployment_id!r}; `shiftwork list` shows them",
+            code="DeploymentDoesNotExistException",
+        )
+    return found
+
+
+async def _running(home: Coordinator, deployment_id: str, verb: str) -> Run:
+    run = home.runs.get(deployment_id)
+    if run is None:
+        ended = await _known(home, deployment_id)
+        raise Conflict(
+            f"cannot {verb} {deployment_id}: it is already {ended.status}", code="DeploymentAlreadyCompletedException"
+        )
+    return run

@@ -1,0 +1,69 @@
+"""A group's balancers and gate, connected for one set of instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.messages import SetGate
+from shiftwork_coordinator.balancers import connect, gate_point
+from shiftwork_coordinator.balancers.gate import GatePoint
+from shiftwork_coordinator.model.settings import GroupSettings, health_for
+from shiftwork_coordinator.ports import LoadBalancer, Server
+from shiftwork_coordinator.shell.agents import Agents, GroupGates
+from shiftwork_coordinator.shell.observe import Balancer
+
+
+class Balancing:
+    """`servers` are the instances as balancers know them. Nothing is asked or touched by making one."""
+
+    def __init__(
+        self, group_id: str, settings: GroupSettings, addresses: Mapping[str, str], agents: Agents, epoch: int
+    ) -> None:
+        self._group_id, self._settings, self._epoch = group_id, settings, epoch
+        self.servers = {
+            name: Server(instance=name, name=name, address=address, port=settings.port or 0)
+            for name, address in addresses.items()
+        }
+        given = [(kind, options) for entry in settings.load_balancers for kind, options in entry.items()]
+        self._point = common_gate(given)
+        gates = GroupGates(agents, self.gate, group_id)
+        self.balancers = _named([connect(kind, options, gates) for kind, options in given])
+
+    def gate(self, instance: str, open_: bool) -> SetGate:
+        address = self.servers[instance].address or "127.0.0.1"
+        return SetGate(
+            epoch=self._epoch,
+            group_id=self._group_id,
+            asked=0,
+            listen=f"{address}:{self._point.port}" if self._point else "",
+            path=self._point.path if self._point else "",
+            open=open_,
+            health=health_for(self._settings, instance, self.servers[instance].address),
+        )
+
+    @property
+    def has_gate(self) -> bool:
+        return self._point is not None
+
+    async def close(self) -> None:
+        for balancer in self.balancers:
+            await balancer.driver.close()
+
+
+def common_gate(given: Sequence[tuple[str, Mapping[str, object]]]) -> GatePoint | None:
+    """The one gate that all balancers of a group ask. Raises InvalidRequest when they name different ones."""
+    points = {p for kind, options in given if (p := gate_point(kind, options)) is not None}
+    if len(points) > 1:
+        shown = ", ".join(sorted(f"port {p.port} path {p.path}" for p in points))
+        raise InvalidRequest(f"cannot serve several gates for one group: its balancers name {shown}; use the same one")
+    return points.pop() if points else None
+
+
+def _named(drivers: Sequence[LoadBalancer]) -> list[Balancer]:
+    names: dict[str, int] = {}
+    result = []
+    for driver in drivers:
+        count = names[driver.name] = names.get(driver.name, 0) + 1
+        result.append(Balancer(driver.name if count == 1 else f"{driver.name} #{count}", driver))
+    return result

@@ -1,0 +1,240 @@
+"""The coordinator process without its HTTP side: the active deployments, the agents, the lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import structlog
+from msgspec.structs import replace
+
+from shiftwork_contract.errors import ContractViolation
+from shiftwork_contract.messages import (
+    CommandEnded,
+    FromCoordinator,
+    Heartbeat,
+    Hello,
+    Observed,
+    Output,
+    Refused,
+    Report,
+    Unsupported,
+    Unwatch,
+)
+from shiftwork_coordinator.creation import rollback_rows
+from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
+from shiftwork_coordinator.engine.itinerary import events_of
+from shiftwork_coordinator.model.rows import CommandRow, Deployment, Installed
+from shiftwork_coordinator.model.status import ENDED, DeploymentStatus
+from shiftwork_coordinator.ports import Clock
+from shiftwork_coordinator.shell.agents import Agents, Session
+from shiftwork_coordinator.shell.image import Image
+from shiftwork_coordinator.shell.reports import changes_of, command_after, installed
+from shiftwork_coordinator.shell.run import Run
+from shiftwork_coordinator.store import Change, Outputs, Put, Store
+
+log = structlog.get_logger()
+ACTIVE = frozenset(DeploymentStatus) - ENDED
+
+
+class Coordinator:
+    """Started once the store is open and the lease is held; `epoch` is the lease's."""
+
+    def __init__(
+        self,
+        store: Store,
+        outputs: Outputs,
+        clock: Clock,
+        epoch: int,
+        may_call: Callable[[float], bool] = lambda limit: True,
+        ticked: Callable[[float], None] = lambda seconds: None,
+        issue: Callable[[str, str], Awaitable[FromCoordinator]] | None = None,
+    ) -> None:
+        self.store, self.outputs, self.clock, self.epoch = store, outputs, clock, epoch
+        self.may_call, self.ticked = may_call, ticked
+        self._issue = issue
+        self.agents = Agents(clock, self._woken)
+        self.runs: dict[str, Run] = {}
+        self._by_instance: dict[str, set[str]] = {}
+        self._stack = AsyncExitStack()
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Takes up every deployment that has not ended, as if nothing had happened."""
+        for instance in await self.store.instances():
+            self.agents.remember(instance.name, instance.last_seen)
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        active = await self.store.deployments(statuses=ACTIVE, limit=None)
+        for deployment in sorted(active, key=lambda d: d.serial):
+            await self.take_up(deployment)
+
+    async def stop(self) -> None:
+        """Ends the tasks; the rows say where everything stands."""
+        for task in list(self._tasks):
+            task.cancel()
+        await self._stack.aclose()
+
+    async def take_up(self, deployment: Deployment) -> None:
+        """Begins to drive a deployment whose rows are in the store."""
+        assert self._group is not None, "start() comes first"
+        run = Run(self, await Image.load(self.store, deployment))
+        self.runs[run.id] = run
+        for instance in run.image.targets:
+            self._by_instance.setdefault(instance, set()).add(run.id)
+        task = self._group.create_task(run.drive(), name=run.id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What a run needs (shell/run.py, Home)
+
+    def blocked_by(self, run: Run) -> str:
+        mine = run.image.deployment
+        earlier = [
+            r for r in self.runs.values() if r.image.deployment.group_id == mine.group_id and r is not run
+            and (r.image.deployment.started_at is not None or r.image.deployment.serial < mine.serial)
+        ]  # fmt: skip
+        earlier = [r for r in earlier if r.image.deployment.status not in ENDED]
+        return min(earlier, key=lambda r: r.image.deployment.serial).id if earlier else ""
+
+    async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
+        serial = await self.store.next_serial()
+        deployment, targets = rollback_rows(decision.deployment, run.image.targets, wanted, serial, self.clock.now())
+        return deployment.id, [Put(deployment), *(Put(t) for t in targets)]
+
+    def ended(self, run: Run) -> None:
+        deployment = run.image.deployment
+        log.info("deployment ended", deployment_id=run.id, status=str(deployment.status), code=deployment.error_code)
+        del self.runs[run.id]
+        for instance in run.image.targets:
+            self._by_instance[instance].discard(run.id)
+            if not self._watching(instance, deployment.group_id):
+                self.agents.send(instance, Unwatch(self.epoch, deployment.group_id))
+        for other in self.runs.values():
+            other.wake()
+        if deployment.rolled_back_by and self._group is not None:
+            self._group.create_task(self._take_up_later(deployment.rolled_back_by))
+
+    async def _take_up_later(self, deployment_id: str) -> None:
+        deployment = await self.store.deployment(deployment_id)
+        if deployment is not None and deployment_id not in self.runs:
+            await self.take_up(deployment)
+
+    def _watching(self, instance: str, group_id: str) -> bool:
+        ids = self._by_instance.get(instance, set())
+        return any(self.runs[i].image.deployment.group_id == group_id for i in ids)
+
+    def _woken(self, instance: str) -> None:
+        for run_id in self._by_instance.get(instance, ()):
+            self.runs[run_id].wake()
+
+    # What agents say
+
+    async def connected(self, instance: str, hello: Hello, session: Session) -> None:
+        """An agent is there: record what it has installed, then send it everything that is wanted."""
+        row = await self.store.instance(instance)
+        changes: list[Change] = [Put(installed(instance, state)) for state in hello.groups]
+        if row is not None:
+            changes.append(Put(replace(row, agent_version=hello.agent_version, last_seen=self.clock.now())))
+        if changes:
+            await self.store.write(*changes, epoch=self.epoch)
+        self.agents.connect(instance, session)
+        for run_id in list(self._by_instance.get(instance, ())):
+            run = self.runs[run_id]
+            for state in hello.groups:
+                self._note_installed(run, installed(instance, state))
+            run.greet(instance)
+
+    def disconnected(self, instance: str, session: Session) -> None:
+        self.agents.disconnect(instance, session)
+
+    def reading(self, instance: str, message: Heartbeat | Observed) -> None:
+        if isinstance(message, Observed):
+            self.agents.observed(instance, message)
+        else:
+            self.agents.heard(instance, message)
+
+    async def renew(self, instance: str, csr: str) -> FromCoordinator:
+        """A new certificate for the same name. The API's PKI issues it."""
+        if self._issue is None:
+            return Unsupported("RenewCertificate")
+        return await self._issue(instance, csr)
+
+    async def report(self, instance: str, report: Report) -> None:
+        """Makes a report durable; the caller acknowledges it afterwards. Raises ContractViolation for a foreign one."""
+        self.agents.heard(instance)
+        deployment_id, row = await self._command(instance, report.command_id)
+        if row is None:
+            return
+        if isinstance(report, Output):
+            self.outputs.append(deployment_id, instance, report.event, report.offset, report.data)
+            self._tell(deployment_id)
+            return
+        await self._record(deployment_id, row, report)
+
+    async def _record(self, deployment_id: str, row: CommandRow, report: Report) -> None:
+        after = command_after(row, report, self.clock.now())
+        position = await self._position(deployment_id, getattr(report, "event", ""))
+        changes = changes_of(row, after, report, position, self.clock.now())
+        if changes:
+            await self.store.write(*changes, epoch=self.epoch)
+        run = self.runs.get(deployment_id)
+        if run is None:
+            return
+        run.image.commands = {**run.image.commands, (row.instance, row.stage): after}
+        if isinstance(report, CommandEnded | Refused):
+            if isinstance(report, CommandEnded) and report.group is not None:
+                self._note_installed(run, installed(row.instance, report.group))
+            run.wake()
+        run.told()
+
+    def _note_installed(self, run: Run, row: Installed) -> None:
+        if row.group_id == run.image.deployment.group_id:
+            run.image.installed = {**run.image.installed, row.instance: row}
+
+    async def _command(self, instance: str, command_id: str) -> tuple[str, CommandRow | None]:
+        """The command's row, when it is one of this instance's: ids are `deployment.instance.stage`."""
+        deployment_id, _, rest = command_id.partition(".")
+        owner, _, stage = rest.rpartition(".")
+        if owner != instance or not stage.isdigit():
+            raise ContractViolation(f"{instance} reports on a command that is not its own: {command_id[:100]!r}")
+        run = self.runs.get(deployment_id)
+        commands = run.image.commands if run else await self.store.commands(deployment_id)
+        return deployment_id, commands.get((instance, int(stage)))
+
+    async def _position(self, deployment_id: str, event: str) -> int:
+        run = self.runs.get(deployment_id)
+        deployment = run.image.deployment if run else await self.store.deployment(deployment_id)
+        order = [str(e) for e in events_of(deployment)] if deployment else []
+        return order.index(event) if event in order else len(order)
+
+    # What people ask
+
+    def _tell(self, deployment_id: str) -> None:
+        run = self.runs.get(deployment_id)
+        if run is not None:
+            run.told()
+
+    def reasons(self, deployment_id: str) -> tuple[Reason, ...]:
+        run = self.runs.get(deployment_id)
+        return run.decision.reasons if run and run.decision else ()
+
+    def in_service(self, deployment_id: str) -> dict[str, bool | None]:
+        run = self.runs.get(deployment_id)
+        return run.decision.in_service if run and run.decision else {}
+
+    async def changes(self, deployment_id: str) -> AsyncIterator[None]:
+        """Yields at once, then after each change, until the deployment has ended."""
+        run = self.runs.get(deployment_id)
+        yield
+        if run is None:
+            return
+        event = run.listen()
+        try:
+            while deployment_id in self.runs:
+                await event.wait()
+                event.clear()
+                yield
+        finally:
+            run.unlisten(event)

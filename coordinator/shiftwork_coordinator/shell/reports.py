@@ -1,0 +1,91 @@
+"""What agents report, as row changes. A report told twice changes nothing the second time."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
+from shiftwork_contract.lifecycle import EventStatus
+from shiftwork_contract.messages import (
+    Accepted,
+    CommandEnded,
+    EventEnded,
+    EventStarted,
+    GroupState,
+    Output,
+    Refused,
+    Report,
+)
+from shiftwork_coordinator.model.rows import CommandRow, History, Installed, LifecycleEventRow
+from shiftwork_coordinator.model.status import OPEN, CommandStatus
+from shiftwork_coordinator.store import Add, Change, Put, PutEvent
+
+ENDS = {
+    EventStatus.SUCCEEDED: CommandStatus.SUCCEEDED,
+    EventStatus.FAILED: CommandStatus.FAILED,
+    EventStatus.SKIPPED: CommandStatus.SKIPPED,
+}
+
+
+def command_after(row: CommandRow, report: Report, now: float) -> CommandRow:
+    """The command's row once this report is known; the row itself when it changes nothing."""
+    if row.status not in OPEN or isinstance(report, Output):
+        return row
+    if isinstance(report, Accepted):
+        return row if row.accepted_at else replace(row, status=CommandStatus.ACCEPTED, accepted_at=now)
+    if isinstance(report, Refused):
+        why = Diagnostics(ErrorCode.UNKNOWN_ERROR, message=f"{report.code}: {report.message}")
+        return replace(row, status=CommandStatus.REFUSED, ended_at=now, diagnostics=why)
+    if isinstance(report, EventStarted):
+        ran = row.ran if report.event in row.ran else (*row.ran, report.event)
+        return replace(row, running=report.event, running_since=now, running_limit=report.limit, ran=ran)
+    if isinstance(report, EventEnded):
+        return replace(row, running="", running_since=None)
+    return _ended(row, report, now)
+
+
+def _ended(row: CommandRow, report: CommandEnded, now: float) -> CommandRow:
+    return replace(
+        row,
+        status=ENDS.get(report.status, CommandStatus.FAILED),
+        ended_at=now,
+        running="",
+        ran=report.ran or row.ran,
+        diagnostics=report.diagnostics,
+    )
+
+
+def changes_of(row: CommandRow, after: CommandRow, report: Report, position: int, now: float) -> list[Change]:
+    """What to write for this report, besides its output."""
+    changes: list[Change] = [] if after is row else [Put(after)]
+    event = _event_row(row, report)
+    if event is not None and after is not row:
+        command = row.command
+        changes.append(PutEvent(command.deployment_id, row.instance, position, event))
+        changes.append(Add(History(command.deployment_id, now, "event", row.instance, _told(event))))
+    if isinstance(report, CommandEnded) and report.group is not None:
+        changes.append(Put(installed(row.instance, report.group)))
+    return changes
+
+
+def installed(instance: str, state: GroupState) -> Installed:
+    return Installed(state.group_id, instance, state.installed, state.installed_by)
+
+
+def _event_row(row: CommandRow, report: Report) -> LifecycleEventRow | None:
+    if isinstance(report, EventStarted):
+        return LifecycleEventRow(report.event, EventStatus.IN_PROGRESS, started_at=report.at)
+    if isinstance(report, EventEnded):
+        return LifecycleEventRow(
+            report.event,
+            report.status,
+            started_at=report.started_at or None,
+            ended_at=report.at,
+            diagnostics=report.diagnostics,
+            revision=report.revision,
+        )
+    return None
+
+
+def _told(event: LifecycleEventRow) -> dict[str, object]:
+    return {"event": event.event, "status": str(event.status), "message": event.diagnostics.message}

@@ -1,0 +1,258 @@
+"""One active deployment: tick, commit, act, sleep until something happens or a deadline passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
+from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.engine.decide import decide
+from shiftwork_coordinator.engine.decision import Decision, Rollback
+from shiftwork_coordinator.engine.itinerary import StageKind, itinerary
+from shiftwork_coordinator.model.rows import Asked, CommandRow, Request, Target
+from shiftwork_coordinator.model.settings import health_for
+from shiftwork_coordinator.model.snapshot import Snapshot
+from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
+from shiftwork_coordinator.ports import Clock
+from shiftwork_coordinator.shell.agents import Agents
+from shiftwork_coordinator.shell.balancing import Balancing
+from shiftwork_coordinator.shell.image import Image
+from shiftwork_coordinator.shell.observe import TrafficObserver
+from shiftwork_coordinator.shell.perform import Performer
+from shiftwork_coordinator.store import Change, Fenced, Put, Store
+
+log = structlog.get_logger()
+IDLE_TICK = 2.0
+"""Seconds after which a tick happens although nobody called for one: a lost wake-up costs no more than this."""
+PARK = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Seconds that a deployment rests after a tick of it raised; the last one repeats."""
+
+
+class Home(Protocol):
+    """What a run needs of the coordinator."""
+
+    store: Store
+    clock: Clock
+    agents: Agents
+    epoch: int
+
+    def may_call(self, limit: float) -> bool:
+        """Whether the lease outlasts an outward call of `limit` seconds."""
+
+    async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
+        """The id and rows of the deployment that rolls this one back."""
+
+    def blocked_by(self, run: Run) -> str: ...
+
+    def ended(self, run: Run) -> None: ...
+
+    def ticked(self, seconds: float) -> None: ...
+
+
+class Run:
+    def __init__(self, home: Home, image: Image) -> None:
+        self.home, self.image = home, image
+        self.id = image.deployment.id
+        self.decision: Decision | None = None
+        self._wake = asyncio.Event()
+        self._listeners: set[asyncio.Event] = set()
+        self._watched: dict[str, Watch] = {}
+        deployment = image.deployment
+        addresses = {t.instance: t.address for t in image.targets.values()}
+        self._at = Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
+        self.observer = TrafficObserver(
+            self._at.balancers, list(self._at.servers.values()), home.clock, self._hurried, self.wake
+        )
+        self.performer = Performer(
+            self.id, self._at.balancers, self._at.servers, home.clock, home.may_call, self._record
+        )
+
+    # Wake-ups
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def listen(self) -> asyncio.Event:
+        """An event that is set after every change of this run; give it back with `unlisten`."""
+        event = asyncio.Event()
+        self._listeners.add(event)
+        return event
+
+    def unlisten(self, event: asyncio.Event) -> None:
+        self._listeners.discard(event)
+
+    def told(self) -> None:
+        for event in self._listeners:
+            event.set()
+
+    def _hurried(self) -> bool:
+        stages = itinerary(self.image.deployment)
+        return any(
+            t.status is TargetStatus.IN_PROGRESS
+            and t.stage < len(stages)
+            and stages[t.stage].kind in (StageKind.BLOCK, StageKind.ALLOW)
+            for t in self.image.targets.values()
+        ) or any(t.traffic and not self._asked(t) for t in self.image.targets.values())
+
+    def _asked(self, target: Target) -> bool:
+        asked = self.image.asked.get((target.instance, "deregister" if target.traffic == "out" else "register"))
+        return asked is not None and asked.asked_at is not None and asked.asked_at >= target.traffic_since
+
+    # The loop
+
+    async def drive(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            observing = group.create_task(self.observer.run()) if self._at.balancers else None
+            for instance in self.image.targets:
+                self.greet(instance)
+            while not await self._guarded_tick(group):
+                await self._sleep()
+            if observing:
+                observing.cancel()
+        await self._at.close()
+        self.home.ended(self)
+        self.told()
+
+    async def _sleep(self) -> None:
+        wake_at = self.decision.wake_at if self.decision else None
+        pause = IDLE_TICK if wake_at is None else min(IDLE_TICK, max(0.0, wake_at - self.home.clock.now()))
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _guarded_tick(self, group: asyncio.TaskGroup) -> bool:
+        try:
+            return await self._tick(group)
+        except Exception as err:  # noqa: BLE001  the edge of a tick: one bug, one deployment; the others go on
+            await self._park(err)
+            return False
+
+    async def _park(self, err: Exception) -> None:
+        """Rests this deployment. A lost lease is not survivable: the process must not go on believing it leads."""
+        if isinstance(err, Fenced):
+            raise err
+        times = self.image.deployment.parked_times + 1
+        until = self.home.clock.now() + PARK[min(times, len(PARK)) - 1]
+        reason = f"an internal error, tried again later: {type(err).__name__}: {err}"
+        parked = replace(self.image.deployment, parked_until=until, parked_times=times, parked_reason=reason)
+        await self.home.store.write(Put(parked), epoch=self.home.epoch)
+        self.image.deployment = parked
+        log.error("a tick failed and is tried again", deployment_id=self.id, exc_info=err)
+
+    async def _tick(self, group: asyncio.TaskGroup) -> bool:
+        self._wake.clear()
+        began = self.home.clock.monotonic()
+        decision = decide(self._snapshot(), self.home.clock.now())
+        changes = self.image.changes(decision)
+        if decision.rollback:
+            rollback_id, rows = await self.home.begin_rollback(self, decision, decision.rollback)
+            decision = replace(decision, deployment=replace(decision.deployment, rolled_back_by=rollback_id))
+            changes = self.image.changes(decision) + rows
+        if decision.last_good:
+            changes += await self._last_good(decision.deployment.revision)
+        if changes:
+            await self.home.store.write(*changes, epoch=self.home.epoch)
+        before = self.image.targets
+        self.image.apply(decision)
+        self.decision = decision
+        self._act(decision, before, group)
+        self.home.ticked(self.home.clock.monotonic() - began)
+        if changes:
+            self.told()
+        return decision.deployment.status in ENDED
+
+    def _snapshot(self) -> Snapshot:
+        group_id = self.image.deployment.group_id
+        agents = {name: self.home.agents.seen(name, group_id) for name in self.image.targets}
+        names = tuple(b.name for b in self._at.balancers)
+        return self.image.snapshot(self.home.epoch, agents, self.observer.seen, names, self.home.blocked_by(self))
+
+    async def _last_good(self, revision: Revision) -> list[Change]:
+        group = await self.home.store.group_by_id(self.image.deployment.group_id)
+        return [Put(replace(group, last_good=revision, last_good_deployment=self.id))] if group else []
+
+    def _act(self, decision: Decision, before: dict[str, Target], group: asyncio.TaskGroup) -> None:
+        for row in decision.commands:
+            self.home.agents.send(row.instance, RunCommand(self.home.epoch, row.command))
+        for target in decision.targets:
+            if target.cancel != before[target.instance].cancel:
+                self._send_cancel(target)
+            self._watch(target)
+        if decision.actions:
+            self.performer.start(decision.actions, group)
+
+    async def _record(self, rows: list[Asked]) -> None:
+        kept = [self._with_last_success(row) for row in rows]
+        await self.home.store.write(*(Put(row) for row in kept), epoch=self.home.epoch)
+        self.image.asked = {**self.image.asked, **{(row.instance, row.verb): row for row in kept}}
+        self.observer.hurry()
+        self.wake()
+
+    def _with_last_success(self, row: Asked) -> Asked:
+        before = self.image.asked.get((row.instance, row.verb))
+        return row if before is None or row.asked_at is not None else replace(row, asked_at=before.asked_at)
+
+    async def request(self, change: Callable[[Request], Request]) -> None:
+        """Stores what an operator asks; takes effect with the next tick, which is now."""
+        wanted = change(self.image.request)
+        await self.home.store.write(Put(wanted), epoch=self.home.epoch)
+        self.image.request = wanted
+        self.wake()
+
+    # Agents
+
+    def greet(self, instance: str) -> None:
+        """Everything that is wanted of an agent that has just connected, derived from the rows."""
+        target = self.image.targets[instance]
+        self._watched.pop(instance, None)
+        self._set_gate(target)
+        self._watch(target)
+        for row in self._open_commands(instance):
+            self.home.agents.send(instance, RunCommand(self.home.epoch, row.command))
+        self._send_cancel(target)
+        self.wake()
+
+    def _open_commands(self, instance: str) -> Sequence[CommandRow]:
+        done = self.image.targets[instance].completed_at is not None
+        rows = (r for r in self.image.commands.values() if r.instance == instance and r.status in OPEN)
+        return [] if done else list(rows)
+
+    def _send_cancel(self, target: Target) -> None:
+        if not target.cancel:
+            return
+        for row in self.image.commands.values():
+            if row.instance == target.instance and row.status in OPEN:
+                cancel = CancelCommand(self.home.epoch, row.command.id, now=target.cancel == "now")
+                self.home.agents.send(target.instance, cancel)
+
+    def _watch(self, target: Target) -> None:
+        """Asks the agent to look again when the engine wants readings newer than the last ones."""
+        watch = self._watch_for(target)
+        if self._watched.get(target.instance) != watch and self.home.agents.send(target.instance, watch):
+            self._watched[target.instance] = watch
+
+    def _watch_for(self, target: Target) -> Watch:
+        settings = self.image.deployment.settings
+        quiet = settings.quiet
+        return Watch(
+            epoch=self.home.epoch,
+            group_id=self.image.deployment.group_id,
+            asked=target.look,
+            health=health_for(settings, target.instance, target.address),
+            quiet=QuietCheck(quiet.port, quiet.window) if quiet.port else None,
+            every=0.5 if target.traffic and target.status is TargetStatus.IN_PROGRESS else 5.0,
+        )
+
+    def _set_gate(self, target: Target) -> None:
+        wanted = target.traffic != "out" and (
+            target.traffic == "in" or self.image.health.get(target.instance) is not False
+        )
+        if self._at.has_gate and self.home.agents.connected(target.instance):
+            self.home.agents.set_gate(target.instance, self._at.gate(target.instance, wanted))
