@@ -1,0 +1,171 @@
+"""From what is wanted, what is owned and what is there to instructions. Pure: asks about the host, changes nothing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+from shiftwork_agent.install.model import Adjust, Drop, Look, Owned, Plan, Put, Thing
+from shiftwork_agent.install.wanted import Wanted
+from shiftwork_contract.errors import InvalidRequest
+
+FileExistsBehavior = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
+
+
+class Host(Protocol):
+    """What the plan may ask. Links are looked at, never followed."""
+
+    def look(self, path: str) -> Thing | None: ...
+    def below(self, path: str) -> list[str]:
+        """All paths below a directory."""
+        ...
+
+
+def plan(
+    wanted: Mapping[str, Wanted], owned: Mapping[str, Owned], host: Host, behavior: FileExistsBehavior, token: str
+) -> Plan:
+    """Raises InvalidRequest when anything foreign is in the way; then nothing has been touched.
+
+    `token` makes the names of staged things unique to this install.
+    """
+    planner = _Planner(owned, host, behavior, token)
+    for one in wanted.values():
+        if one.kind == "dir":
+            planner.directory(one)
+        else:
+            planner.leaf(one)
+    return planner.finish()
+
+
+class _Planner:
+    def __init__(self, owned: Mapping[str, Owned], host: Host, behavior: FileExistsBehavior, token: str) -> None:
+        self._owned, self._host, self._behavior, self._token = owned, host, behavior, token
+        self._puts: list[Put] = []
+        self._drops: list[Drop] = []
+        self._adjusts: list[Adjust] = []
+        self._after: dict[str, Owned] = {}
+        self._new: dict[str, str] = {}
+        """New directories: final path -> where it is being made."""
+        self._gone: list[str] = []
+        """Former directories that are replaced with all they hold."""
+        self._count = 0
+
+    def directory(self, one: Wanted) -> None:
+        inside = self._inside(one.path)
+        here = None if inside else self._host.look(one.path)
+        mine = self._owned.get(one.path)
+        if here is not None and here.kind == "dir":
+            if mine is not None and mine.kind == "dir":
+                self._own(one, "")
+                if one.look != Look():
+                    self._adjusts.append(Adjust(one.path, one.look, here))
+            return
+        if here is not None and (mine is None or mine.kind == "dir"):
+            raise _in_the_way(one, f"{_A[here.kind]} is there")
+        put = self._put(one, inside, replaces=here is not None)
+        self._new[one.path] = put.staged
+        self._own(one, mine.original if mine else "")
+
+    def leaf(self, one: Wanted) -> None:
+        inside = self._inside(one.path)
+        here = None if inside else self._host.look(one.path)
+        mine = self._owned.get(one.path)
+        if here is None:
+            self._put(one, inside, replaces=False)
+        elif here.kind == "dir":
+            self._over_directory(one)
+        elif here.kind == "other":
+            raise _in_the_way(one, f"{_A[here.kind]} is there")
+        elif mine is not None and mine.kind != "dir":
+            self._put(one, inside, replaces=True)
+        elif not self._over_foreign(one):
+            return
+        self._own(one, mine.original if mine else self._puts[-1].save)
+
+    def finish(self) -> Plan:
+        leave = []
+        for path in sorted(self._owned, key=lambda p: p.split("/"), reverse=True):
+            former = self._owned[path]
+            if path in self._after or any(path.startswith(gone + "/") for gone in self._gone):
+                continue
+            if former.kind == "dir":
+                leave.append(path)
+            else:
+                self._give_up(former)
+        owned = tuple(self._after[path] for path in sorted(self._after))
+        return Plan(tuple(self._puts), tuple(self._drops), tuple(self._adjusts), tuple(leave), owned)
+
+    def _give_up(self, former: Owned) -> None:
+        here = self._host.look(former.path)
+        if here is None or here.kind in ("dir", "other"):
+            return
+        if former.original:
+            staged, aside = self._names(former.path)
+            self._puts.append(Put(former.path, "file", staged, aside=aside, original=former.original))
+        else:
+            self._drops.append(Drop(former.path, self._names(former.path)[1]))
+
+    def _over_directory(self, one: Wanted) -> None:
+        mine = self._owned.get(one.path)
+        foreign = [path for path in self._host.below(one.path) if path not in self._owned]
+        if mine is None or mine.kind != "dir" or foreign:
+            problem = (
+                f"a directory with foreign files such as {foreign[0]} is there" if foreign else "a directory is there"
+            )
+            raise _in_the_way(one, problem)
+        self._gone.append(one.path)
+        self._put(one, "", replaces=True)
+
+    def _over_foreign(self, one: Wanted) -> bool:
+        """False when the foreign file stays."""
+        if self._behavior == "RETAIN":
+            return False
+        if self._behavior != "OVERWRITE":
+            raise InvalidRequest(
+                f"cannot install {one.source!r}: {one.path} already exists and this deployment group has not installed"
+                " it; remove it, or set file_exists_behavior to OVERWRITE or RETAIN",
+                code="FileExists",
+            )
+        self._put(one, "", replaces=True, save=True)
+        return True
+
+    def _put(self, one: Wanted, inside: str, *, replaces: bool, save: bool = False) -> Put:
+        staged, aside = self._names(one.path)
+        put = Put(
+            path=one.path,
+            kind=one.kind,
+            staged=inside or staged,
+            swap=not inside,
+            aside=aside if replaces else "",
+            source=one.source,
+            save=f"{self._token}-{self._count}" if save else "",
+            mode=one.mode,
+            look=one.look,
+        )
+        self._puts.append(put)
+        return put
+
+    def _own(self, one: Wanted, original: str) -> None:
+        self._after[one.path] = Owned(one.path, one.kind, original)
+
+    def _inside(self, path: str) -> str:
+        """Where `path` is made when its directory is new itself; empty otherwise."""
+        parent, name = posixpath.split(path)
+        return f"{self._new[parent]}/{name}" if parent in self._new else ""
+
+    def _names(self, path: str) -> tuple[str, str]:
+        self._count += 1
+        staged = posixpath.join(posixpath.dirname(path), f".shiftwork-{self._token}-{self._count}")
+        return staged, f"{staged}.former"
+
+
+_A = {"file": "a file", "link": "a link", "dir": "a directory", "other": "a device, socket or FIFO"}
+
+
+def _in_the_way(one: Wanted, what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"cannot install {one.source or one.path!r} to {one.path}: {what}, and a {one.kind} is to be installed;"
+        " remove what is there or change the destination",
+        code="FileExists",
+    )

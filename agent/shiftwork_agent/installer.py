@@ -1,0 +1,207 @@
+"""Revisions on this host: brought here, checked, installed, remembered per deployment group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from shiftwork_agent.install.apply import Applier, GroupFiles, Step
+from shiftwork_agent.install.host import RealHost, listing
+from shiftwork_agent.install.model import FORMAT, Change, Installed, Plan
+from shiftwork_agent.install.plan import plan
+from shiftwork_agent.install.wanted import Accounts, wanted
+from shiftwork_agent.layout import safe_name
+from shiftwork_agent.store import Store
+from shiftwork_contract.appspec import ServerAppSpec, parse_server
+from shiftwork_contract.errors import AppSpecError, InvalidRequest, ShiftworkError
+from shiftwork_contract.lifecycle import RUNS_INSTALLED_REVISION, LifecycleEvent
+from shiftwork_contract.messages import Command, GroupState
+from shiftwork_contract.revision import Revision
+
+log = logging.getLogger(__name__)
+
+SCRIPTS_MAY_CHANGE = {"MissingSource", "FileExists", "UnknownAccount"}
+"""Codes of what a script that runs before Install can put right: free a path, make an account, write a file."""
+
+
+class Fetches(Protocol):
+    async def fetch(self, revision: Revision, into: Path) -> None: ...
+
+
+class Installer:
+    """Commands of one group come one at a time; different groups may overlap."""
+
+    def __init__(
+        self,
+        state: Path,
+        install_root: Path,
+        fetcher: Fetches,
+        *,
+        store: Store | None = None,
+        accounts: Accounts | None = None,
+        step: Step = lambda name: None,
+    ) -> None:
+        self._groups, self._root, self._fetcher, self._step = state / "groups", install_root, fetcher, step
+        self.store = store or Store(state)
+        self._accounts = accounts or Accounts()
+        self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._in_use: defaultdict[str, int] = defaultdict(int)
+
+    async def prepare(self, command: Command) -> None:
+        """Afterwards the revision is in the store, verified, and its AppSpec and install plan hold.
+
+        Nothing that serves is touched. What a BeforeInstall script may still put right is left to `install` to judge.
+        """
+        revision = command.revision
+        with self._using(revision.identity):
+            async with self._fetching[revision.identity]:
+                if await asyncio.to_thread(self._needs_fetching, command):
+                    await self._bring(revision)
+            await asyncio.to_thread(self._check, command)
+            await asyncio.to_thread(self._prune, command)
+
+    async def install(self, command: Command) -> None:
+        """Afterwards the group has this revision; if it raises, it has what it had before, byte for byte."""
+        if self.store.about(command.revision.identity) is None:
+            await self.prepare(command)
+        with self._using(command.revision.identity):
+            await asyncio.to_thread(self._install, command)
+
+    def bundle_dir(self, identity: str) -> Path:
+        """Where the revision is unpacked; hooks run there."""
+        return self.store.tree(identity)
+
+    def appspec(self, identity: str) -> ServerAppSpec:
+        """Raises AppSpecError; InvalidRequest where the revision is not on this host or has no AppSpec."""
+        about = self.store.about(identity)
+        if about is None:
+            raise InvalidRequest(f"cannot read the AppSpec of {identity}: this host does not have the revision")
+        tree = self.store.tree(identity)
+        names = tuple(dict.fromkeys((*self.store.appspec_names, *about.appspec_names)))
+        for name in names:
+            path = tree / name
+            if path.is_file() and not path.is_symlink():
+                return parse_server(path.read_bytes(), name)
+        raise AppSpecError(
+            f"the bundle has no AppSpec in its root; add {self.store.appspec_names[0]} with `version: 0.0` and"
+            " `os: linux`",
+            file=self.store.appspec_names[0],
+        )
+
+    def installed(self, group_id: str) -> GroupState:
+        """What the group has on this host; empty where it never installed anything."""
+        return _state(self._files(group_id).installed(group_id))
+
+    def groups(self) -> list[GroupState]:
+        names = sorted(path.name for path in self._groups.iterdir()) if self._groups.is_dir() else []
+        return [state for name in names if (state := self.installed(name)).installed]
+
+    async def recover(self) -> None:
+        """At start, before any command: ends every install that a kill has cut, one way or the other."""
+        await asyncio.to_thread(self._recover_all)
+
+    def _recover_all(self) -> None:
+        self.store.clear_staging()
+        for path in sorted(self._groups.iterdir()) if self._groups.is_dir() else []:
+            try:
+                self._recover(GroupFiles(path))
+            except (OSError, ShiftworkError):
+                log.exception("cannot end the interrupted install", extra={"group_id": path.name})
+
+    def _recover(self, files: GroupFiles) -> None:
+        change = files.change()
+        if change is None:
+            return
+        log.info("ending an interrupted install", extra={"group_id": change.after.group_id, "phase": files.phase()})
+        Applier(self._root, files, change, self._step).recover()
+
+    def _needs_fetching(self, command: Command) -> bool:
+        """A tree that scripts have changed is brought anew, unless another group still runs from it."""
+        identity = command.revision.identity
+        if self.store.about(identity) is None:
+            return True
+        others = {state.installed for state in self.groups() if state.group_id != command.group_id}
+        if identity in others or self._in_use[identity] > 1:
+            return False
+        return not self.store.is_pristine(identity)
+
+    async def _bring(self, revision: Revision) -> None:
+        with _translated(f"cannot unpack the bundle from {revision.url}"), self.store.staging() as staging:
+            archive = staging / "archive"
+            await self._fetcher.fetch(revision, archive)
+            await asyncio.to_thread(self.store.add, archive, revision, staging)
+
+    def _check(self, command: Command) -> None:
+        self.store.touch(command.revision.identity)
+        appspec = self.appspec(command.revision.identity)
+        for warning in appspec.warnings:
+            log.warning("the AppSpec says something that has no effect", extra={"warning": warning})
+        with _translated("cannot check the install plan"):
+            try:
+                self._plan(command, appspec, "check")
+            except InvalidRequest as err:
+                if err.code not in SCRIPTS_MAY_CHANGE or not self._scripts_before_install(command, appspec):
+                    raise
+                log.info("left to the Install event to judge", extra={"problem": err.message})
+
+    def _scripts_before_install(self, command: Command, appspec: ServerAppSpec) -> bool:
+        installed = self.installed(command.group_id).installed
+        former = self.appspec(installed) if installed and self.store.about(installed) else ServerAppSpec()
+        return bool(
+            appspec.hooks_for(LifecycleEvent.BEFORE_INSTALL)
+            or any(former.hooks_for(event) for event in RUNS_INSTALLED_REVISION)
+        )
+
+    def _plan(self, command: Command, appspec: ServerAppSpec, token: str) -> Plan:
+        host = RealHost(self._root)
+        owned = {one.path: one for one in self._files(command.group_id).installed().owned}
+        found = wanted(appspec, listing(self.bundle_dir(command.revision.identity)), host.resolve, self._accounts)
+        return plan(found, owned, host, appspec.file_exists_behavior or command.file_exists_behavior, token)
+
+    def _install(self, command: Command) -> None:
+        identity = command.revision.identity
+        files = self._files(command.group_id)
+        with _translated(f"cannot install {identity}"):
+            files.create()
+            self._recover(files)
+            self._root.mkdir(parents=True, exist_ok=True)
+            made = self._plan(command, self.appspec(identity), secrets.token_hex(4))
+            after = Installed(
+                FORMAT, command.group_id, identity, command.deployment_id, command.sequence, made.owned
+            )  # fmt: skip
+            Applier(self._root, files, Change(FORMAT, str(self.bundle_dir(identity)), made, after), self._step).run()
+
+    def _prune(self, command: Command) -> None:
+        installed = {state.installed for state in self.groups()}
+        used = {identity for identity, count in self._in_use.items() if count}
+        self.store.prune(installed | used | set(command.keep) | {command.revision.identity})
+
+    def _files(self, group_id: str) -> GroupFiles:
+        return GroupFiles(self._groups / safe_name(group_id))
+
+    @contextlib.contextmanager
+    def _using(self, identity: str) -> Iterator[None]:
+        self._in_use[identity] += 1
+        try:
+            yield
+        finally:
+            self._in_use[identity] -= 1
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        place = f" ({err.filename})" if err.filename else ""
+        raise ShiftworkError(f"{what}: {err.strerror or err}{place}", code="InstallFailed") from err
+
+
+def _state(installed: Installed) -> GroupState:
+    return GroupState(installed.group_id, installed.installed, installed.installed_by, installed.last_sequence)

@@ -1,0 +1,384 @@
+"""Installing: what ends up where, and that a kill before any single step leaves the former or the new state, whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shiftwork_agent.installer import Installer
+from shiftwork_contract.archive import inspect, pack
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError
+from shiftwork_contract.messages import Command
+from shiftwork_contract.revision import BundleType, Revision
+
+Tree = Mapping[str, Any]
+"""path -> text of a file, ("link", target), ("dir",), or (text, mode)"""
+
+FILES = "version: 0.0\nos: linux\nfiles:\n  - source: app\n    destination: /srv/app\n"
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours catches it."""
+
+
+class FromDirectory:
+    """Fetches by packing a directory of the test."""
+
+    def __init__(self) -> None:
+        self.archives: dict[str, Path] = {}
+        self.fetched: list[str] = []
+
+    async def fetch(self, revision: Revision, into: Path) -> None:
+        self.fetched.append(revision.identity)
+        into.write_bytes(self.archives[revision.identity].read_bytes())
+
+
+class World:
+    def __init__(self, tmp: Path) -> None:
+        self.tmp, self.root, self.state = tmp, tmp / "root", tmp / "state"
+        self.root.mkdir()
+        self.fetcher = FromDirectory()
+        self.step: Callable[[str], None] = lambda name: None
+        self.count = 0
+
+    def installer(self) -> Installer:
+        return Installer(self.state, self.root, self.fetcher, step=lambda name: self.step(name))
+
+    def command(self, files: Tree, appspec: str | None = FILES, group: str = "g", **options: Any) -> Command:
+        self.count += 1
+        source = self.tmp / f"bundle{self.count}"
+        write(source, files)
+        if appspec is not None:
+            (source / "appspec.yml").write_text(appspec)
+        archive = self.tmp / f"bundle{self.count}.tgz"
+        with archive.open("wb") as out:
+            pack(source, out)
+        with archive.open("rb") as made:
+            identity = inspect(made, BundleType.TGZ).identity
+        self.fetcher.archives[identity] = archive
+        return Command(
+            id=f"c{self.count}", deployment_id=f"d-{self.count}", group_id=group, application="a", group="g",
+            sequence=self.count, revision=Revision(identity, "coordinator:"), **options,
+        )  # fmt: skip
+
+    async def deploy(self, files: Tree, appspec: str = FILES, **options: Any) -> Command:
+        command = self.command(files, appspec, **options)
+        installer = self.installer()
+        await installer.prepare(command)
+        await installer.install(command)
+        return command
+
+    def tree(self) -> dict[str, tuple[Any, ...]]:
+        return snapshot(self.root)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def write(root: Path, files: Tree) -> None:
+    for name, what in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(what, tuple) and what[0] == "link":
+            path.symlink_to(what[1])
+        elif isinstance(what, tuple) and what[0] == "dir":
+            path.mkdir(exist_ok=True)
+        else:
+            text, mode = what if isinstance(what, tuple) else (what, 0o644)
+            path.write_text(text)
+            path.chmod(mode)
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        name, info = str(path.relative_to(root)), path.lstat()
+        if path.is_symlink():
+            found[name] = ("link", str(path.readlink()))
+        elif path.is_dir():
+            found[name] = ("dir", stat.S_IMODE(info.st_mode))
+        else:
+            found[name] = ("file", path.read_bytes(), stat.S_IMODE(info.st_mode), info.st_uid, int(info.st_mtime))
+    return found
+
+
+def test_links_of_world_are_what_they_seem(world: World) -> None:
+    write(world.root, {"a": ("link", "b")})
+    assert world.tree() == {"a": ("link", "b")}
+
+
+async def test_files_directories_links_and_modes_arrive(world: World) -> None:
+    command = await world.deploy(
+        {"app/a.txt": "A", "app/.h": "h", "app/run.sh": ("r", 0o755), "app/sub/d": ("d", 0o600), "app/empty": ("dir",),
+         "app/to": ("link", "sub"), "app/out": ("link", "/nowhere")}
+    )  # fmt: skip
+    tree = world.tree()
+    assert tree["srv/app/a.txt"] == ("file", b"A", 0o644, os.getuid(), 1_700_000_000)
+    assert tree["srv/app/run.sh"][2] == 0o755 and tree["srv/app/sub/d"][2] == 0o600
+    assert tree["srv/app/to"] == ("link", "sub") and tree["srv/app/out"] == ("link", "/nowhere")
+    assert tree["srv/app/empty"][0] == "dir" and "srv/app/.h" in tree
+    state = world.installer().installed("g")
+    assert (state.installed, state.installed_by, state.last_sequence) == (command.revision.identity, "d-1", 1)
+    assert world.installer().groups() == [state]
+
+
+async def test_the_next_revision_removes_what_it_lacks_and_nothing_foreign(world: World) -> None:
+    await world.deploy({"app/keep": "1", "app/old": "o", "app/olddir/x": "x", "app/mixed/theirs": "t"})
+    write(world.root, {"srv/app/mixed/mine": "m"})
+    await world.deploy({"app/keep": "2"})
+    assert {name: what[1] for name, what in world.tree().items() if what[0] == "file"} == {
+        "srv/app/keep": b"2", "srv/app/mixed/mine": b"m",
+    }  # fmt: skip
+    assert "srv/app/olddir" not in world.tree()
+
+
+async def test_a_foreign_file_stops_everything_before_anything(world: World) -> None:
+    await world.deploy({"app/a": "1"})
+    write(world.root, {"srv/app/b": "mine"})
+    before = world.tree()
+    with pytest.raises(InvalidRequest, match="/srv/app/b already exists"):
+        await world.deploy({"app/a": "2", "app/b": "2"})
+    assert world.tree() == before
+
+
+async def test_overwritten_files_come_back_exactly(world: World) -> None:
+    write(world.root, {"srv/app/a": ("mine", 0o640), "srv/app/l": ("link", "/mine")})
+    before = world.tree()
+    await world.deploy({"app/a": "1", "app/l": "1"}, file_exists_behavior="OVERWRITE")
+    assert world.tree()["srv/app/l"][1] == b"1"
+    await world.deploy({"app/a": "2", "app/l": "2"})
+    await world.deploy({"app/other": "3"})
+    after = world.tree()
+    assert after.pop("srv/app/other")[1] == b"3"
+    assert after == before
+    assert list((world.state / "groups/g/originals").iterdir()) == []
+
+
+async def test_retain_keeps_foreign_files_and_never_owns_them(world: World) -> None:
+    write(world.root, {"srv/app/a": "mine"})
+    await world.deploy({"app/a": "1", "app/b": "1"}, file_exists_behavior="RETAIN")
+    await world.deploy({"app/c": "2"}, file_exists_behavior="RETAIN")
+    assert set(world.tree()) == {"srv", "srv/app", "srv/app/a", "srv/app/c"}
+    assert world.tree()["srv/app/a"][1] == b"mine"
+
+
+async def test_the_appspec_beats_the_option(world: World) -> None:
+    write(world.root, {"srv/app/a": "mine"})
+    strict = FILES + "file_exists_behavior: DISALLOW\n"
+    with pytest.raises(InvalidRequest, match="already exists"):
+        await world.deploy({"app/a": "1"}, strict, file_exists_behavior="OVERWRITE")
+
+
+async def test_nothing_is_written_through_a_link_at_the_destination(world: World) -> None:
+    write(
+        world.root, {"etc/passwd": "root", "srv/app/conf": ("link", "/etc"), "srv/app/l": ("link", "../../etc/passwd")}
+    )
+    with pytest.raises(InvalidRequest, match="a link is there"):
+        await world.deploy({"app/conf/passwd": "x"}, file_exists_behavior="OVERWRITE")
+    await world.deploy({"app/l": "x"}, file_exists_behavior="OVERWRITE")
+    assert world.tree()["etc/passwd"][1] == b"root" and world.tree()["srv/app/l"][1] == b"x"
+
+
+async def test_a_link_on_the_way_is_followed_only_if_root_made_it(tmp_path: Path) -> None:
+    from shiftwork_agent.install.host import RealHost
+
+    write(tmp_path, {"data/x": "x", "way": ("link", "data"), "loose": ("dir",)})
+    assert RealHost(Path("/")).resolve(str(tmp_path / "way/app")) == str(tmp_path / "data/app")
+    (tmp_path / "loose").chmod(0o777)
+    write(tmp_path, {"loose/way": ("link", "../data")})
+    with pytest.raises(InvalidRequest, match="a link that root has not made"):
+        RealHost(Path("/")).resolve(str(tmp_path / "loose/way/app"))
+
+
+async def test_groups_do_not_clean_each_other(world: World) -> None:
+    await world.deploy({"app/a": "a"}, group="one")
+    await world.deploy({"app/b": "b"}, group="two")
+    assert {"srv/app/a", "srv/app/b"} <= set(world.tree())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="changing owners takes root")
+async def test_permissions(world: World) -> None:
+    appspec = FILES + (
+        "permissions:\n"
+        "  - {object: /srv/app, pattern: '*.txt', except: [no.txt], mode: 0600, owner: nobody, type: [file]}\n"
+        "  - {object: /srv/app/sub, mode: 4755, owner: nobody, group: nogroup, type: [file]}\n"
+    )
+    await world.deploy({"app/a.txt": "a", "app/no.txt": "n", "app/b.sh": "b", "app/sub/c.txt": "c"}, appspec)
+    modes = {name.removeprefix("srv/app/"): what[2:4] for name, what in world.tree().items() if what[0] == "file"}
+    assert modes == {"a.txt": (0o600, 65534), "no.txt": (0o644, 0), "b.sh": (0o644, 0), "sub/c.txt": (0o4755, 65534)}
+
+
+async def test_permissions_of_a_directory_both_revisions_have_change(world: World) -> None:
+    with_mode = FILES + "permissions:\n  - object: /srv/app\n    mode: {}\n    type: [directory]\n"
+    await world.deploy({"app/sub/a": "a"}, with_mode.format("750"))
+    assert world.tree()["srv/app/sub"] == ("dir", 0o750)
+    await world.deploy({"app/sub/a": "b"}, with_mode.format("0700"))
+    assert world.tree()["srv/app/sub"] == ("dir", 0o700)
+
+
+async def test_an_unknown_owner_changes_nothing(world: World) -> None:
+    await world.deploy({"app/a": "1"})
+    before = world.tree()
+    appspec = FILES + "permissions:\n  - object: /srv/app/a\n    owner: no_such_user_x\n"
+    with pytest.raises(InvalidRequest, match="no_such_user_x"):
+        await world.deploy({"app/a": "2"}, appspec)
+    assert world.tree() == before
+
+
+async def test_what_a_beforeinstall_script_may_put_right_passes_prepare(world: World) -> None:
+    write(world.root, {"srv/app/a": "mine"})
+    appspec = FILES + "hooks:\n  BeforeInstall:\n    - location: clear.sh\n"
+    command = world.command({"app/a": "1", "clear.sh": "#!/bin/sh"}, appspec)
+    installer = world.installer()
+    await installer.prepare(command)
+    with pytest.raises(InvalidRequest, match="already exists"):
+        await installer.install(command)
+    (world.root / "srv/app/a").unlink()
+    await installer.install(command)
+    assert world.tree()["srv/app/a"][1] == b"1"
+
+
+OLD: Tree = {
+    "app/same": "1", "app/mode": ("1", 0o644), "app/gone": "1", "app/gonedir/x": "1", "app/was_file": "1",
+    "app/was_dir/x": "1", "app/was_dir/deep/y": "1", "app/was_link": ("link", "x"), "app/emptied/x": "1",
+}  # fmt: skip
+NEW: Tree = {
+    "app/same": "2", "app/mode": ("2", 0o755), "app/was_file/now/dir": "2", "app/was_dir": "2", "app/was_link": "2",
+    "app/new/deep/file": "2", "app/new/link": ("link", "deep"), "app/foreign": "2", "app/foreign_link": "2",
+}  # fmt: skip
+FOREIGN: Tree = {
+    "srv/app/foreign": ("mine", 0o640), "srv/app/foreign_link": ("link", "/mine"), "srv/app/emptied/mine": "mine",
+    "srv/other": "mine",
+}  # fmt: skip
+MODES = FILES + "file_exists_behavior: OVERWRITE\npermissions:\n  - object: /srv/app/same\n    mode: 600\n"
+
+
+async def _old_and_command(world: World) -> Command:
+    await world.deploy({**OLD, "app/replaced": "1"})
+    write(world.root, FOREIGN)
+    command = world.command(NEW, MODES)
+    await world.installer().prepare(command)
+    return command
+
+
+async def test_a_kill_at_every_step_ends_in_the_former_or_the_new_state(tmp_path: Path) -> None:
+    reference = World(_made(tmp_path / "reference"))
+    command = await _old_and_command(reference)
+    former, steps = reference.tree(), list[str]()
+    reference.step = steps.append
+    await reference.installer().install(command)
+    new = reference.tree()
+    assert former != new and len(steps) > 30
+    ended = set()
+    for kill_at in range(len(steps)):
+        world = World(_made(tmp_path / str(kill_at)))
+        command = await _old_and_command(world)
+        world.step = _killer(kill_at)
+        with pytest.raises(Killed):
+            await world.installer().install(command)
+        world.step = lambda name: None
+        await world.installer().recover()
+        ended.add(_assert_whole(world, command, former, new, f"killed before {steps[kill_at]!r}"))
+        await world.installer().install(command)
+        assert world.tree() == new, f"deployed again after a kill before {steps[kill_at]!r}"
+    assert ended == {"former", "new"}
+
+
+async def test_a_kill_at_every_step_of_the_recovery_too(tmp_path: Path) -> None:
+    """Forward from a kill while swapping, and back from a failed swap, both cut once more at every step."""
+    reference = World(_made(tmp_path / "reference"))
+    command = await _old_and_command(reference)
+    former, steps = reference.tree(), list[str]()
+    reference.step = steps.append
+    await reference.installer().install(command)
+    new = reference.tree()
+    for swap in (steps.index("swapping") + 5, len(steps) - 12):
+        for again in range(0, 60):
+            world = World(_made(tmp_path / f"{swap}-{again}"))
+            command = await _old_and_command(world)
+            world.step = _killer(swap)
+            with pytest.raises(Killed):
+                await world.installer().install(command)
+            world.step = _killer(again)
+            try:
+                await world.installer().recover()
+                break
+            except Killed:
+                world.step = lambda name: None
+                await world.installer().recover()
+                assert _assert_whole(world, command, former, new, f"{swap}/{again}") == "new"
+
+
+async def test_a_swap_that_fails_goes_back_and_a_kill_on_the_way_back_too(tmp_path: Path) -> None:
+    for fail_at in ("swap /srv/app/was_dir", "installed"):
+        for again in range(0, 80):
+            world = World(_made(tmp_path / f"{fail_at.replace('/', '_')}{again}"))
+            command = await _old_and_command(world)
+            former = world.tree()
+            world.step = _failing(fail_at, again)
+            with pytest.raises((ShiftworkError, Killed)) as err:
+                await world.installer().install(command)
+            world.step = lambda name: None
+            await world.installer().recover()
+            if again == 0:  # killed before the way back was decided on: the start goes on forward, to the end
+                assert world.installer().installed("g").installed_by == command.deployment_id
+                assert world.tree() != former
+                continue
+            assert world.tree() == former, f"{fail_at}, then killed {again} steps later"
+            assert world.installer().installed("g").installed_by == "d-1"
+            if err.type is not Killed:
+                break
+        else:
+            pytest.fail("the way back never came to its end")
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _killer(at: int) -> Callable[[str], None]:
+    left = iter(range(at, -1, -1))
+
+    def step(name: str) -> None:
+        if next(left, -1) == 0:
+            raise Killed
+
+    return step
+
+
+def _failing(name: str, then_kill_after: int) -> Callable[[str], None]:
+    failed = False
+    left = then_kill_after
+
+    def step(here: str) -> None:
+        nonlocal failed, left
+        if here == name:
+            failed = True
+            raise OSError(5, "Input/output error")
+        if failed:
+            left -= 1
+            if left < 0:
+                raise Killed
+
+    return step
+
+
+def _assert_whole(world: World, command: Command, former: Any, new: Any, when: str) -> str:
+    tree = world.tree()
+    assert tree in (former, new), when
+    side = "new" if tree == new else "former"
+    wanted = command.deployment_id if side == "new" else "d-1"
+    assert world.installer().installed("g").installed_by == wanted, when
+    group = world.state / "groups/g"
+    assert sorted(path.name for path in group.iterdir()) == ["installed.json", "originals"], when
+    assert len(list((group / "originals").iterdir())) == (2 if side == "new" else 0), when
+    return side
