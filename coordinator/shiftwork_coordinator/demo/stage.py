@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ from shiftwork_coordinator.lab.plan import Lab
 from shiftwork_coordinator.lab.runtime import Say
 
 ENDED = ("Succeeded", "Failed", "Stopped")
-ROLLBACK_WITHIN = 180.0
+WITHIN = 180.0
 View = Mapping[str, Any]
 
 
@@ -28,8 +28,9 @@ class Stage:
         self.lab, self.say, self._shown = lab, say, shown
         self.names: dict[str, str] = {}
 
-    def apply(self) -> None:
-        self._checked("apply", "-f", str(application.write(self.lab)))
+    def apply(self, **changes: object) -> None:
+        """Creates or changes application and group; `changes` are to the group's settings."""
+        self.checked("apply", "-f", str(application.write(self.lab, **changes)))
 
     def push_all(self) -> dict[str, str]:
         """v1 and v2 that work and v3 that does not; their revisions by version."""
@@ -37,19 +38,24 @@ class Stage:
         return {version: self.push(version, bundle) for version, bundle in made.items()}
 
     def push(self, version: str, bundle: Path) -> str:
-        answer = json.loads(self._checked("push", str(bundle), "--application", application.APPLICATION))
+        answer = json.loads(self.checked("push", str(bundle), "--application", application.APPLICATION))
         self.names[answer["revision"]] = version
         return str(answer["revision"])
 
     def deploy(self, revision: str) -> View:
         """The ended deployment, whatever its end; its progress is shown by the command itself."""
-        self.say(f"$ shiftwork deploy {application.GROUP_NAME} --revision {revision[:19]}…  ({self.names[revision]})")
         before = {view["deploymentId"] for view in self.deployments()}
-        self._run("deploy", application.GROUP_NAME, "--revision", revision)
-        mine = [v for v in self.deployments() if v["deploymentId"] not in before and v["creator"] == "user"]
-        if not mine:
+        self.say(f"$ shiftwork deploy {application.GROUP_NAME} --revision {revision[:19]}…  ({self.names[revision]})")
+        self.run("deploy", application.GROUP_NAME, "--revision", revision)
+        made = [v for v in self.deployments() if v["deploymentId"] not in before and v["creator"] == "user"]
+        if not made:
             raise Unavailable(f"cannot deploy {self.names[revision]}: `shiftwork deploy` made no deployment")
-        return self.ended(mine[-1]["deploymentId"])
+        return self.ended(made[-1]["deploymentId"])
+
+    def begin(self, revision: str) -> str:
+        """Starts a deployment and returns its id."""
+        answer = self.checked("deploy", application.GROUP_NAME, "--revision", revision, "--no-wait")
+        return str(json.loads(answer)["deploymentId"])
 
     def rollback_of(self, deployment_id: str) -> View:
         """The ended rollback of a failed deployment."""
@@ -59,11 +65,11 @@ class Stage:
             found.extend(filter(None, [self.view(deployment_id)["rollbackInfo"]["rollbackDeploymentId"]]))
             return bool(found)
 
-        self._wait(begun, f"the rollback of {deployment_id}")
+        self.wait(begun, f"the rollback of {deployment_id}")
         return self.ended(found[0])
 
     def ended(self, deployment_id: str) -> View:
-        self._wait(lambda: self.view(deployment_id)["status"] in ENDED, f"deployment {deployment_id} to end")
+        self.wait(lambda: self.view(deployment_id)["status"] in ENDED, f"deployment {deployment_id} to end")
         return self.view(deployment_id)
 
     def view(self, deployment_id: str) -> View:
@@ -73,39 +79,46 @@ class Stage:
         """Newest first."""
         return list(operator.ask(self.lab, "GET", "/v1/deployments?limit=50")["deployments"])
 
-    def _wait(self, done: Any, what: str) -> None:
-        began = time.monotonic()
-        spoken = 0
-        while not done():
+    def group(self) -> View:
+        return dict(operator.ask(self.lab, "GET", f"/v1/groups/{application.GROUP_NAME}"))
+
+    def wait(self, done: Callable[[], bool], what: str, within: float = WITHIN) -> None:
+        """Until `done`, through restarts of the coordinator; says every two seconds what is waited for."""
+        began, spoken = time.monotonic(), 0
+        while not _patiently(done):
             waited = time.monotonic() - began
-            if waited > ROLLBACK_WITHIN:
-                raise Unavailable(f"cannot go on: waited {ROLLBACK_WITHIN:g} s for {what}")
+            if waited > within:
+                raise Unavailable(f"cannot go on: waited {within:g} s for {what}")
             if int(waited) // 2 > spoken:
                 spoken = int(waited) // 2
                 self.say(f"Waiting for {what} ({waited:.0f} s) ...")
             time.sleep(0.1)
 
-    def _checked(self, *args: str) -> str:
+    def checked(self, *args: str) -> str:
         """The JSON that the command prints. Raises Unavailable with its error output when it fails."""
         self.say(f"$ shiftwork {' '.join(args)}")
-        done = subprocess.run(
-            [*command(), *args, "--output", "json"],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        argv = [*command(), *args, "--output", "json"]
+        done = subprocess.run(argv, env=self._environment(), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unavailable(
                 f"cannot go on: `shiftwork {args[0]}` failed: {done.stderr.strip() or done.stdout.strip()}"
             )
         return done.stdout
 
-    def _run(self, *args: str) -> int:
-        return subprocess.run([*command(), *args], env=self._environment(), stdout=self._shown, check=False).returncode
+    def run(self, *args: str) -> int:
+        """The exit code of the command, whose output is shown."""
+        argv = [*command(), *args]
+        return subprocess.run(argv, env=self._environment(), stdout=self._shown, check=False).returncode
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.lab.environment()}
+
+
+def _patiently(done: Callable[[], bool]) -> bool:
+    try:
+        return done()
+    except Unavailable:
+        return False
 
 
 def command() -> list[str]:
