@@ -1,0 +1,119 @@
+"""`shiftwork-agent`: join, run, status, local. Bodies import what they need when they run."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shiftwork_agent.layout import DEFAULT_CONFIG, DEFAULT_STATE
+from shiftwork_contract.errors import Denied, ShiftworkError, Unavailable
+
+INVALID, UNREACHABLE = 2, 3
+
+state_option = click.option(
+    "--state", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_STATE, show_default=True,
+    help="Where the agent keeps everything it must remember.",
+)  # fmt: skip
+config_option = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_CONFIG,
+    show_default=True, help="The agent's settings.",
+)  # fmt: skip
+output_option = click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
+)
+
+
+class Commands(click.Group):
+    """Turns our errors into one line and an exit code: 2 for input, 3 for a coordinator that is away or refuses.
+
+    `local` comes from its own module, imported only when it is asked for.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ShiftworkError as err:
+            click.echo(f"shiftwork-agent: {err.message}", err=True)
+            ctx.exit(UNREACHABLE if isinstance(err, Unavailable | Denied) else INVALID)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "local"])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name != "local" or importlib.util.find_spec("shiftwork_agent.local") is None:
+            return super().get_command(ctx, name)
+        from shiftwork_agent.local import local_command
+
+        return local_command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="shiftwork", prog_name="shiftwork-agent")
+def main() -> None:
+    """Runs deployments on this host for a Shiftwork coordinator."""
+
+
+@main.command()
+@click.argument("url")
+@click.option("--token", required=True, envvar="SHIFTWORK_JOIN_TOKEN", help="A token of `shiftwork token create`.")
+@click.option("--name", default="", help="The instance's name; the host's by default.")
+@click.option("--ca-fingerprint", default="", help="sha256:… of the coordinator's CA; the token's by default.")
+@click.option("--address", default="", help="The IP address to announce and to bind the gate to.")
+@click.option("--install-root", default="", help="A directory that is put before every destination.")
+@click.option("--force", is_flag=True, help="Replace the identity that this state directory has.")
+@state_option
+@config_option
+@output_option
+def join(state: Path, config_file: Path, output: str, ca_fingerprint: str, **wish: Any) -> None:
+    """Make a key on this host and get a certificate for it from the coordinator at URL."""
+    import asyncio
+    import json
+
+    from shiftwork_agent.join import Wish
+    from shiftwork_agent.join import join as join_now
+    from shiftwork_agent.layout import Layout
+
+    about = asyncio.run(join_now(Wish(fingerprint=ca_fingerprint, **wish), Layout(state), config_file))
+    if output == "json":
+        click.echo(json.dumps({"instance": about.instance, "name": about.name, "config": str(config_file)}))
+    else:
+        click.echo(f"Joined as {about.name} ({about.instance}). Settings are in {config_file}.")
+
+
+@main.command()
+@state_option
+@config_option
+def run(state: Path, config_file: Path) -> None:
+    """Run the agent, until SIGTERM. Hooks that run then go on; the next agent takes them over."""
+    import asyncio
+    import gc
+
+    from shiftwork_agent import config, daemon, logs
+    from shiftwork_agent.layout import Layout
+
+    settings = config.load(config_file)
+    logs.set_up(settings.log_format, settings.log_level)
+    gc.collect()
+    gc.freeze()
+    asyncio.run(daemon.run(Layout(state), settings))
+
+
+@main.command()
+@state_option
+@output_option
+def status(state: Path, output: str) -> None:
+    """Say what the running agent is doing. Exit code 3 when it is not connected, or not running."""
+    import msgspec
+
+    from shiftwork_agent import status as status_file
+    from shiftwork_agent.layout import Layout
+
+    found = status_file.read(Layout(state))
+    if found is None:
+        raise Unavailable(f"no agent runs on {state}; start it with `shiftwork-agent run`")
+    click.echo(msgspec.json.encode(found).decode() if output == "json" else status_file.describe(found))
+    sys.exit(0 if found.connected else UNREACHABLE)

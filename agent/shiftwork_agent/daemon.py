@@ -1,0 +1,268 @@
+"""The composition root: everything is made here, and everything that runs is a task of one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from shiftwork_agent import health, identity, status
+from shiftwork_agent.clock import Clock, SystemClock, boot_id
+from shiftwork_agent.config import Config
+from shiftwork_agent.executor import Executor, Installer
+from shiftwork_agent.gate import Gates
+from shiftwork_agent.hooks import read_output
+from shiftwork_agent.journal import Journal
+from shiftwork_agent.layout import Layout
+from shiftwork_agent.ledger import Ledger
+from shiftwork_agent.link import Link
+from shiftwork_agent.notify import notify, watchdog_seconds
+from shiftwork_agent.outbox import Outbox
+from shiftwork_agent.renewal import Renewal
+from shiftwork_agent.watching import Watches
+from shiftwork_contract.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    CancelCommand,
+    Certificate,
+    FromCoordinator,
+    Heartbeat,
+    Hello,
+    Observed,
+    RunCommand,
+    SetGate,
+    Unwatch,
+    Watch,
+    Welcome,
+)
+
+log = logging.getLogger(__name__)
+
+FEATURES = ("gate", "quiet", "prepare", "output")
+STATUS_PAUSE = 0.25
+"""Seconds between two writes of the status file."""
+
+
+async def run(layout: Layout, config: Config) -> None:
+    """Runs until SIGTERM or SIGINT; hooks and what they started go on. SIGHUP does nothing."""
+    layout.create()
+    held = status.lock(layout)
+    who = identity.credentials(layout)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    with os.fdopen(held), _until_stopped():
+        async with asyncio.TaskGroup() as tasks:
+            agent = Agent(layout, config, who, SystemClock(), tasks)
+            await agent.start()
+            notify("READY=1")
+            log.info("running", extra={"instance": who.identity.instance, "state": str(layout.state)})
+            await stop.wait()
+            notify("STOPPING=1")
+            await agent.stop()
+            raise _Stop
+    log.info("stopped")
+
+
+class _Stop(Exception):
+    """Ends the TaskGroup from inside."""
+
+
+@contextlib.contextmanager
+def _until_stopped() -> Iterator[None]:
+    try:
+        yield
+    except* _Stop:
+        pass
+
+
+class Agent:
+    """The peer behind the link: hands each message to the part that it concerns."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        config: Config,
+        who: identity.Credentials,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        installer: Installer | None = None,
+    ) -> None:
+        self.layout, self.config, self.clock, self._tasks = layout, config, clock, tasks
+        self._started = clock.wall()
+        self._offline_since = self._started
+        self._changed = asyncio.Event()
+        self._gate_orders: asyncio.Queue[SetGate] = asyncio.Queue()
+        self.ledger = Ledger(layout.ledger, self._compacted)
+        self.outbox = Outbox(self.ledger, self._read_output)
+        self.journal = Journal(self.ledger, self.outbox, keep=config.keep_commands)
+        self.link = Link(config.coordinators, who.context, self.outbox, self, clock)
+        self.renewal = Renewal(layout, who.identity, self.link, clock)
+        self.gates = Gates(layout.gates, clock, self._gate_changed, config.address)
+        self.watches = Watches(self.gates, self.link.send_reading, tasks, config.address)
+        self.executor = Executor(
+            layout, installer or self._installer(), self.journal, self.outbox, self.ledger, clock, tasks,
+            self.link.offline_for, config.install_root, config.output_limit, self.changed,
+        )  # fmt: skip
+
+    def _installer(self) -> Installer:
+        from shiftwork_agent.fetch import Fetcher
+        from shiftwork_agent.installer import Installer as Real
+
+        fetcher = Fetcher(
+            coordinator=lambda: self.link.coordinator or self.config.coordinators[0],
+            tls=lambda: self.link.context or True,
+        )
+        return Real(self.layout.state, Path(self.config.install_root or "/"), fetcher)
+
+    async def start(self) -> None:
+        """Reads back what an earlier agent knew, then lets everything run."""
+        self.journal.restore(self.ledger.open())
+        self._read_contact()
+        for work in (self.ledger.run(), self._keep_status(), self._set_gates(), self.renewal.run(), _watchdog()):
+            self._tasks.create_task(work)
+        await self.gates.restore()
+        self.executor.resume()
+        self._tasks.create_task(self.link.run())
+        self.changed()
+
+    async def stop(self) -> None:
+        await self.ledger.durable()
+        await self.gates.close()
+        self.layout.status.unlink(missing_ok=True)
+
+    def _compacted(self) -> list[bytes]:
+        return list(self.journal.compacted())
+
+    def _read_output(self, command_id: str, event: str, offset: int, length: int) -> bytes:
+        return read_output(self.layout.event(command_id, event), offset, length)
+
+    # what the link asks and tells
+
+    def hello(self) -> Hello:
+        known = [self.executor.installer.installed(group_id) for group_id in self.journal.sequences]
+        return Hello(
+            PROTOCOL_MIN,
+            PROTOCOL_MAX,
+            version("shiftwork"),
+            boot_id(),
+            self.outbox.next_seq,
+            self.journal.epoch,
+            FEATURES,
+            tuple(self.executor.with_sequence(state) for state in known),
+            tuple(entry.command.id for entry in self.journal.unfinished()),
+        )
+
+    def welcomed(self, welcome: Welcome) -> None:
+        if not self.journal.see_epoch(welcome.epoch):
+            log.warning("the coordinator's epoch is over", extra={"epoch": welcome.epoch, "seen": self.journal.epoch})
+        self._write_contact()
+        self.changed()
+
+    def disconnected(self) -> None:
+        self._offline_since = self.clock.wall()
+        self._write_contact()
+        self.changed()
+
+    def heartbeat(self) -> Heartbeat:
+        self._write_contact()
+        return health.heartbeat(self.layout.state)
+
+    def handle(self, message: FromCoordinator) -> None:
+        match message:
+            case RunCommand():
+                self.executor.receive(message)
+            case CancelCommand():
+                self.executor.cancel(message)
+            case Certificate():
+                self._tasks.create_task(self.renewal.install(message))
+            case Watch() | Unwatch() | SetGate():
+                self._handle_wish(message)
+            case _:
+                log.warning("unexpected message", extra={"kind": type(message).__name__})
+
+    def _handle_wish(self, message: Watch | Unwatch | SetGate) -> None:
+        if not self.journal.see_epoch(message.epoch):
+            kind = type(message).__name__
+            log.warning("ignoring a message of a past epoch", extra={"kind": kind, "epoch": message.epoch})
+        elif isinstance(message, Watch):
+            self.watches.set(message)
+        elif isinstance(message, Unwatch):
+            self.watches.drop(message.group_id)
+        else:
+            self._gate_orders.put_nowait(message)
+
+    async def _set_gates(self) -> None:
+        """In the order they came."""
+        while True:
+            order = await self._gate_orders.get()
+            await self.gates.set(order)
+            self.watches.asked(order.group_id, order.asked)
+            self.tell_gate(order)
+            self.changed()
+
+    def tell_gate(self, order: SetGate) -> None:
+        """An answer for a gate that nobody watches."""
+        if not self.watches.watches(order.group_id):
+            state = self.gates.state(order.group_id)
+            self.link.send_reading(Observed(order.group_id, order.asked, gate=state))
+
+    def _gate_changed(self, group_id: str) -> None:
+        self.watches.tell(group_id)
+
+    # status and contact
+
+    def changed(self) -> None:
+        self._changed.set()
+
+    async def _keep_status(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            status.write(self.layout, self._status())
+            await asyncio.sleep(STATUS_PAUSE)
+
+    def _status(self) -> status.Status:
+        about = self.renewal.identity
+        installed = self.executor.installer.installed
+        return status.Status(
+            pid=os.getpid(),
+            version=version("shiftwork"),
+            instance=about.instance,
+            name=about.name,
+            since=self._started,
+            connected=self.link.connected,
+            coordinator=self.link.coordinator,
+            problem=self.link.problem,
+            offline_since=0.0 if self.link.connected else self._offline_since,
+            waiting_reports=len(self.outbox.waiting()),
+            epoch=self.journal.epoch,
+            certificate_expires=about.expires,
+            groups=tuple(self.executor.with_sequence(installed(group)) for group in self.journal.sequences),
+            running=tuple(self.executor.running()),
+            gates=self.gates.states(),
+        )
+
+    def _write_contact(self) -> None:
+        heard = self.clock.uptime() - self.link.offline_for()
+        self.layout.contact.write_text(f"{boot_id()} {heard:.3f}\n")
+
+    def _read_contact(self) -> None:
+        """An agent that is restarted again and again while it is cut off must not think each time that it just was
+        heard."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            boot, uptime = self.layout.contact.read_text().split()
+            if boot == boot_id():
+                self.link.heard_at(float(uptime))
+
+
+async def _watchdog() -> None:
+    while pause := watchdog_seconds():
+        notify("WATCHDOG=1")
+        await asyncio.sleep(pause)

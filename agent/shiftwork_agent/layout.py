@@ -1,0 +1,110 @@
+"""Every path of the agent on disk.
+
+The state directory is 0711, so that a script which runs as another user can reach its bundle in the store; what lies
+beside the store is 0700 and 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftwork_contract.errors import InvalidRequest
+
+DEFAULT_STATE = Path("/var/lib/shiftwork-agent")
+DEFAULT_CONFIG = Path("/etc/shiftwork-agent/agent.yml")
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    state: Path = DEFAULT_STATE
+
+    @property
+    def identity(self) -> Path:
+        return self.state / "identity"
+
+    @property
+    def key(self) -> Path:
+        return self.identity / "key.pem"
+
+    @property
+    def certificate(self) -> Path:
+        return self.identity / "cert.pem"
+
+    @property
+    def ca(self) -> Path:
+        return self.identity / "ca.pem"
+
+    @property
+    def about(self) -> Path:
+        """Name, instance id and validity, for programs that should not parse certificates."""
+        return self.identity / "identity.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.state / "ledger.jsonl"
+
+    @property
+    def contact(self) -> Path:
+        """When the coordinator was heard last: boot id and seconds since boot."""
+        return self.state / "contact"
+
+    @property
+    def gates(self) -> Path:
+        return self.state / "gates.json"
+
+    @property
+    def status(self) -> Path:
+        return self.state / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    @property
+    def commands(self) -> Path:
+        return self.state / "commands"
+
+    def command(self, command_id: str) -> Path:
+        return self.commands / safe_name(command_id)
+
+    def event(self, command_id: str, event: str) -> Path:
+        return self.command(command_id) / safe_name(event)
+
+    def create(self) -> None:
+        """Makes the directories, with their modes even where they existed with others."""
+        for path, mode in ((self.state, 0o711), (self.identity, 0o700), (self.commands, 0o700)):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(mode)
+
+
+def safe_name(name: str) -> str:
+    """`name`, if it can be the name of one file. Raises InvalidRequest otherwise."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(f"cannot use {name[:140]!r} as a name: letters, digits and ._:- only, at most 128 of them")
+    return name
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Afterwards, and after a crash at any point, `path` holds either its former content or all of `data`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
