@@ -236,6 +236,7 @@ defaults
   timeout connect 2s
   timeout client 30s
   timeout server 30s
+  timeout check 2s
   option httpchk GET /health
   default-server check inter 200ms fastinter 100ms downinter 100ms rise 2 fall 3
 frontend front
@@ -330,7 +331,7 @@ class CaddyRig(Rig):
         self._gates: list[web.AppRunner] = []
 
     def config(self, **active: object) -> dict[str, Any]:
-        check = {"uri": "/ready", "port": self.gate_port, "interval": "200ms", "timeout": "500ms", "passes": 2}
+        check = {"uri": "/ready", "port": self.gate_port, "interval": "100ms", "timeout": "500ms", "passes": 2}
         assert self.front is not None
         handler = {
             "handler": "reverse_proxy",

@@ -35,7 +35,7 @@ async def test_after_a_reload_out_is_proven_anew(caddy: Rig, until: Any) -> None
     await caddy.driver.deregister([server])
     await caddy.quiet(server)
     before = await caddy.state(server)
-    await load_config(caddy, caddy.config(interval="150ms"))
+    await load_config(caddy, caddy.config(interval="90ms"))
 
     async def reloaded() -> Any:
         found = await caddy.state(server)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
@@ -127,3 +129,24 @@ def test_built_in_drivers_connect_without_touching_anything() -> None:
     assert connect("caddy", {}, MemoryGates()).name == "caddy http://127.0.0.1:2019"
     driver = connect("haproxy", {"endpoints": ["tcp://127.0.0.1:1", "unix:///s"], "backend": "web"}, MemoryGates())
     assert driver.name == "haproxy tcp://127.0.0.1:1, unix:///s"
+
+
+def test_a_driver_of_another_package_is_found_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "other-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[shiftwork.load_balancers]\nother = other_balancer:connect\nbroken = no_such_module:connect\n"
+    )
+    (tmp_path / "other_balancer.py").write_text(
+        "from shiftwork_coordinator.testing import MemoryBalancer\n\n"
+        "def connect(settings, gates):\n    return MemoryBalancer(settings['instances'], name='other')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert connect("other", {"instances": ["s1"]}, MemoryGates()).name == "other"
+    with pytest.raises(InvalidRequest, match="no_such_module"):
+        connect("broken", {}, MemoryGates())
+    with pytest.raises(InvalidRequest, match="broken, caddy, gate, haproxy, none, other"):
+        connect("unheard", {}, MemoryGates())
