@@ -24,6 +24,7 @@ from shiftwork_agent.journal import Entry, Journal
 from shiftwork_agent.layout import Layout
 from shiftwork_agent.ledger import Ledger
 from shiftwork_agent.outbox import PIECE, Outbox, Written
+from shiftwork_agent.shim import GRACE
 from shiftwork_agent.status import RunningCommand
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
 from shiftwork_contract.errors import ShiftworkError
@@ -232,9 +233,11 @@ class Executor:
     async def _run_event(self, entry: Entry, event: str, group: Group) -> None:
         command, group.event = entry.command, event
         resumed = entry.has_started(event)
+        began = self.clock.wall()
         if not resumed:
-            at = self.clock.wall()
-            self.journal.report(lambda seq: EventStarted(seq, command.id, event, at))
+            at = began
+            limit = self._limit(command, event)
+            self.journal.report(lambda seq: EventStarted(seq, command.id, event, at, limit))
         if event == LifecycleEvent.DOWNLOAD_BUNDLE:
             await self.ledger.durable()
             outcome = await self._attempt(self.installer.prepare, command, event)
@@ -245,7 +248,9 @@ class Executor:
             outcome = await self._run_hooks(entry, event, group, resumed)
         at = self.clock.wall()
         self.journal.report(
-            lambda seq: EventEnded(seq, command.id, event, outcome.status, at, outcome.diagnostics, outcome.revision)
+            lambda seq: EventEnded(
+                seq, command.id, event, outcome.status, at, outcome.diagnostics, outcome.revision, began
+            )
         )
         self.changed()
 
@@ -264,11 +269,9 @@ class Executor:
 
     async def _run_hooks(self, entry: Entry, event: str, group: Group, resumed: bool) -> Outcome:
         command = entry.command
-        revision = command.revision.identity
-        if event in RUNS_INSTALLED_REVISION:
-            revision = self.installer.installed(command.group_id).installed
+        revision = self._revision(command, event)
         try:
-            scripts = self.installer.appspec(revision).hooks.get(event, ()) if revision else ()
+            scripts = self._scripts(revision, event)
         except ShiftworkError as err:
             return Outcome(EventStatus.FAILED, _unknown(f"{err.message} (revision {revision})"), revision)
         if not scripts:
@@ -278,6 +281,24 @@ class Executor:
         diagnostics = hooks.diagnose(result, run, revision)
         failed = diagnostics.error_code is not ErrorCode.SUCCESS
         return Outcome(EventStatus.FAILED if failed else EventStatus.SUCCEEDED, diagnostics, revision)
+
+    def _revision(self, command: Command, event: str) -> str:
+        """Whose scripts the event runs; empty where nothing is installed yet."""
+        installed = event in RUNS_INSTALLED_REVISION
+        return self.installer.installed(command.group_id).installed if installed else command.revision.identity
+
+    def _scripts(self, revision: str, event: str) -> Sequence[Hook]:
+        return self.installer.appspec(revision).hooks.get(event, ()) if revision else ()
+
+    def _limit(self, command: Command, event: str) -> float:
+        """Seconds within which the event ends, whatever its scripts do; each may take hooks' grace to be killed."""
+        if event in (LifecycleEvent.DOWNLOAD_BUNDLE, LifecycleEvent.INSTALL):
+            return command.event_limit
+        try:
+            timeouts = [script.timeout + GRACE for script in self._scripts(self._revision(command, event), event)]
+        except ShiftworkError:
+            return command.event_limit
+        return min(command.event_limit + GRACE, sum(timeouts) + 1.0)
 
     def _event_run(self, command: Command, event: str, revision: str, scripts: Sequence[Hook]) -> EventRun:
         own = {

@@ -11,20 +11,21 @@ from shiftwork_contract.messages import HealthCheck, Heartbeat, Probe
 
 
 class Thresholds:
-    """Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; at first unhealthy."""
+    """Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; at first neither."""
 
     def __init__(self, check: HealthCheck) -> None:
         self._check = check
-        self._healthy = False
+        self._healthy: bool | None = None
+        self._last: bool | None = None
         self._run = 0
 
-    def after(self, passed: Probe) -> Probe:
-        """The state after one more answer, with that answer's detail."""
-        self._run = self._run + 1 if passed.healthy != self._healthy else 0
-        needed = self._check.healthy if passed.healthy else self._check.unhealthy
-        if self._run >= needed:
-            self._healthy, self._run = passed.healthy, 0
-        return Probe(self._healthy, passed.detail)
+    def after(self, answer: Probe) -> Probe | None:
+        """The state after one more answer, with that answer's detail; None while too few were alike."""
+        self._run = self._run + 1 if answer.healthy is self._last else 1
+        self._last = answer.healthy
+        if self._run >= (self._check.healthy if answer.healthy else self._check.unhealthy):
+            self._healthy = answer.healthy
+        return None if self._healthy is None else Probe(self._healthy, answer.detail)
 
 
 async def probe(check: HealthCheck) -> Probe:
