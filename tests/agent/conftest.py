@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import ssl
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.config import Config
@@ -93,3 +102,85 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 @pytest.fixture
 def free_port(unused_tcp_port_factory: Callable[[], int]) -> int:
     return unused_tcp_port_factory()
+
+
+class Authority:
+    """A coordinator's CA, and the two routes that joining needs."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.ca = self._sign("Test CA", self._key.public_key(), ca=True)
+        self.joins: list[dict[str, str]] = []
+        self.refusal: tuple[int, str] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.ca)).hexdigest()
+
+    @property
+    def token(self) -> str:
+        return f"swj_tok1_s3cret_{self.fingerprint[:32]}"
+
+    def _sign(self, name: str, key: ec.EllipticCurvePublicKey, *, ca: bool = False) -> str:
+        began = datetime.fromtimestamp(SystemClock().wall(), UTC) - timedelta(minutes=5)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")]))
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(began)
+            .not_valid_after(began + timedelta(days=30))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+    def server_context(self) -> ssl.SSLContext:
+        """Shows a certificate of this CA, and wants one wherever a client has one."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (self._root / "server.pem").write_text(self._sign("server", key.public_key()) + pem.decode())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._root / "server.pem")
+        context.load_verify_locations(cadata=self.ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+    def sign_request(self, csr: str) -> str:
+        key = x509.load_pem_x509_csr(csr.encode()).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return self._sign("i-fake", key)
+
+    def serve(self, coordinator: FakeCoordinator) -> None:
+        async def show_ca(request: web.Request) -> web.Response:
+            return web.Response(text=self.ca)
+
+        async def join(request: web.Request) -> web.Response:
+            body = await request.json()
+            self.joins.append(body)
+            if self.refusal:
+                return web.json_response({"message": self.refusal[1]}, status=self.refusal[0])
+            certificate = self.sign_request(body["csr"])
+            answer = {"instance": "i-fake", "certificate": certificate, "ca": self.ca, "coordinators": []}
+            return web.json_response(answer)
+
+        coordinator.app.router.add_get("/v1/ca.pem", show_ca)
+        coordinator.app.router.add_post("/v1/join", join)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest_asyncio.fixture
+async def secure(authority: Authority) -> AsyncIterator[FakeCoordinator]:
+    """A coordinator with TLS that agents can join."""
+    coordinator = FakeCoordinator(tls=authority.server_context())
+    authority.serve(coordinator)
+    async with coordinator:
+        yield coordinator

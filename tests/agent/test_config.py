@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shiftwork_agent.config import Config, dump, load
+from shiftwork_contract.errors import InvalidRequest
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    config = Config(("https://a:8443", "https://b:8443"), "web-1", "/srv/x", "127.77.0.1", keep_commands=3)
+    (tmp_path / "agent.yml").write_bytes(dump(config))
+    assert load(tmp_path / "agent.yml") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("coordinators: []", "coordinators is empty"),
+        ("coordinators: [ftp://x]", "ftp://x"),
+        ("coordinators: [https://x]\ninstal_root: /x", "instal_root"),
+        ("coordinators: [https://x]\ninstall_root: x", "absolute path"),
+        ("coordinators: [https://x]\naddress: web-1", "IP address"),
+        ("coordinators: [https://x]\noutput_limit: 12", "output_limit is 12 bytes; the least is 4096"),
+        ("coordinators: https://x", "Expected `array`"),
+        ("coordinators: [", "while parsing"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "agent.yml").write_text(text)
+    with pytest.raises(InvalidRequest, match=r"agent\.yml") as caught:
+        load(tmp_path / "agent.yml")
+    assert problem in caught.value.message
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="join"):
+        load(tmp_path / "agent.yml")

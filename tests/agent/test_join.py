@@ -1,0 +1,95 @@
+"""Joining, against a coordinator with a CA of its own."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from shiftwork_agent import config, identity
+from shiftwork_agent.cli import main
+from shiftwork_agent.join import Wish, join
+from shiftwork_agent.layout import Layout
+from shiftwork_agent.testing import FakeCoordinator
+from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, Unavailable
+
+Authority = Any
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "state")
+
+
+async def test_an_agent_joins_and_keeps_its_key(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    file = tmp_path / "etc" / "agent.yml"
+    wish = Wish(secure.url, authority.token, "web-3", address="127.77.0.3", install_root="/srv/web-3")
+    about = await join(wish, layout, file)
+    assert (about.instance, about.name) == ("i-fake", "web-3") and about.renew_at < about.expires
+    assert authority.joins[0].keys() == {"token", "name", "csr", "address"}
+    assert "PRIVATE" in layout.key.read_text() and "PRIVATE" not in str(authority.joins)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (layout.state, layout.identity, layout.key, file)}
+    assert modes == {"state": 0o711, "identity": 0o700, "key.pem": 0o600, "agent.yml": 0o600}
+    settings = config.load(file)
+    assert (settings.coordinators, settings.address, settings.install_root) == (
+        (secure.url,),
+        "127.77.0.3",
+        "/srv/web-3",
+    )
+    assert isinstance(identity.credentials(layout).context, ssl.SSLContext)
+
+
+async def test_a_second_join_needs_force(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    await join(Wish(secure.url, authority.token, "a"), layout, tmp_path / "a.yml")
+    key = layout.key.read_text()
+    with pytest.raises(Conflict, match="already belongs to instance i-fake"):
+        await join(Wish(secure.url, authority.token, "b"), layout, tmp_path / "a.yml")
+    assert layout.key.read_text() == key
+    await join(Wish(secure.url, authority.token, "b", force=True), layout, tmp_path / "a.yml")
+    assert layout.key.read_text() != key
+
+
+async def test_a_coordinator_with_another_ca_never_sees_the_token(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    with pytest.raises(Denied, match="somebody answers in its place"):
+        await join(Wish(secure.url, "swj_tok1_s3cret_" + "0" * 32), layout, tmp_path / "a.yml")
+    assert authority.joins == [] and not layout.key.exists()
+
+
+async def test_a_refused_token_is_explained(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    authority.refusal = (403, "the token expired an hour ago")
+    with pytest.raises(Denied, match="expired an hour ago"):
+        await join(Wish(secure.url, authority.token), layout, tmp_path / "a.yml")
+
+
+@pytest.mark.parametrize(("url", "token"), [("http://x", "t"), ("https://x:1", "swj_wrong"), ("nonsense", "t")])
+async def test_wrong_input_is_refused(url: str, token: str, layout: Layout, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest):
+        await join(Wish(url, token), layout, tmp_path / "a.yml")
+
+
+async def test_an_unreachable_coordinator_is_said_to_be(
+    authority: Authority, layout: Layout, tmp_path: Path, free_port: int
+) -> None:
+    with pytest.raises(Unavailable, match="cannot reach"):
+        await join(Wish(f"https://127.0.0.1:{free_port}", authority.token), layout, tmp_path / "a.yml")
+
+
+def test_exit_codes(authority: Authority, tmp_path: Path, free_port: int) -> None:
+    common = ["--state", str(tmp_path / "s"), "--config", str(tmp_path / "c.yml")]
+    run = CliRunner().invoke
+    away = run(main, ["join", f"https://127.0.0.1:{free_port}", "--token", authority.token, *common])
+    bad = run(main, ["join", f"https://127.0.0.1:{free_port}", "--token", "swj_bad", *common])
+    assert (away.exit_code, bad.exit_code) == (3, 2)
+    assert run(main, ["status", "--state", str(tmp_path / "s")]).exit_code == 3
+    assert run(main, ["run", *common]).exit_code == 2
