@@ -1,5 +1,6 @@
 """The lab's parts that need neither a coordinator nor a container engine."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
-from shiftwork_coordinator.lab import application, bundles, lifecycle, plan, processes
+from shiftwork_coordinator.lab import application, bundles, lifecycle, links, plan, processes
 from shiftwork_coordinator.lab.plan import Instance, Lab
+from shiftwork_coordinator.lab.ports import free_ports
 from shiftwork_coordinator.lab.process import Processes
 
 PORTS = {"coordinator": 7070, "balancer": 8000, "admin": 2019}
@@ -175,8 +177,46 @@ def test_processes_belong_by_directory_and_not_by_prefix_of_its_name(tmp_path):
 
 @pytest.mark.parametrize("verb", ["cut", "heal"])
 def test_what_processes_cannot_suffer_is_refused(tmp_path, verb):
-    with pytest.raises(InvalidRequest, match="--runtime docker"):
-        Processes().fault(lab(tmp_path), verb, "web-1")
+    with pytest.raises(InvalidRequest, match="name an instance"):
+        Processes().fault(lab(tmp_path), verb, "coordinator")
+
+
+async def test_a_cut_link_delivers_late_and_closes_nothing(tmp_path):
+    async def echo(reader, writer):
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+        await writer.wait_closed()
+
+    link_port = free_ports(1)[0]
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        target = server.sockets[0].getsockname()[1]
+        command = [sys.executable, "-m", links.__name__, str(tmp_path), str(target), f"web-1={link_port}"]
+        processes.start(tmp_path, command, tmp_path / "log")
+        try:
+            reader, writer = await _connected(link_port)
+            writer.write(b"before")
+            assert await reader.readexactly(6) == b"before"
+            (tmp_path / "web-1").touch()
+            await asyncio.sleep(2 * links.LOOK_EVERY)
+            writer.write(b"while cut")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.readexactly(1), 0.5)
+            (tmp_path / "web-1").unlink()
+            assert await asyncio.wait_for(reader.readexactly(9), 5) == b"while cut"
+            writer.close()
+            await writer.wait_closed()
+        finally:
+            processes.end_all(tmp_path)
+
+
+async def _connected(port):
+    for _ in range(200):
+        try:
+            return await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+    raise AssertionError("nobody listens")
 
 
 def test_waiting_ends_with_what_was_missing():

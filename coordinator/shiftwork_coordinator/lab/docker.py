@@ -44,12 +44,11 @@ class Docker:
         special = {COORDINATOR: f"{lab.name}-coordinator", BALANCER: f"{lab.name}-balancer"}
         return msgspec.structs.replace(lab, subnet=subnet, instances=instances, containers=special)
 
-    def start_coordinator(self, lab: Lab) -> Lab:
+    def start_coordinator(self, lab: Lab) -> None:
         serve = ["shiftwork", "serve", "--data", DATA, "--listen", f"0.0.0.0:{PORT}"]
         published = ["-p", f"127.0.0.1:{lab.ports['coordinator']}:{PORT}", "-v", f"{lab.name}:/run/haproxy"]
         command = ["keep-running", "/run/coordinator.pid", *serve]
         _start(lab, lab.containers[COORDINATOR], COORDINATOR, f"{lab.subnet}.2", published, lab.image, command)
-        return lab
 
     def on_coordinator(self, lab: Lab, module: str) -> str:
         return docker("exec", lab.containers[COORDINATOR], "/opt/shiftwork/bin/python", "-m", module, DATA)
@@ -59,10 +58,11 @@ class Docker:
             *("-e", f"LAB_COORDINATOR=https://{COORDINATOR}:{PORT}"),
             *("-e", f"LAB_TOKEN={token}"),
             *("-e", f"LAB_NAME={instance.name}"),
+            *("-e", f"LAB_ADDRESS={instance.address}"),
         ]
         _start(lab, instance.container, instance.name, instance.address, environment, lab.image, ["instance"])
 
-    def start_balancer(self, lab: Lab) -> Lab:
+    def start_balancer(self, lab: Lab) -> None:
         config = lab.directory / "haproxy.cfg"
         config.write_text(_haproxy_config(lab))
         container = lab.containers[BALANCER]
@@ -70,7 +70,6 @@ class Docker:
         _create(lab, container, BALANCER, f"{lab.subnet}.3", options, f"{lab.image}-balancer")
         docker("cp", str(config), f"{container}:{CONFIG}")
         docker("start", container)
-        return lab
 
     def balancer_settings(self, lab: Lab) -> dict[str, dict[str, object]]:
         return {"haproxy": {"endpoint": f"unix://{SOCKET}", "backend": "web"}}

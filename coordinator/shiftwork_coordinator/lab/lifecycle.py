@@ -6,11 +6,11 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,8 @@ import msgspec
 from shiftwork_contract.errors import Conflict, InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.lab import first_contact, interrupts, operator, plan
 from shiftwork_coordinator.lab.docker import Docker
-from shiftwork_coordinator.lab.plan import Lab
+from shiftwork_coordinator.lab.plan import Instance, Lab
+from shiftwork_coordinator.lab.ports import free_ports
 from shiftwork_coordinator.lab.process import Processes
 from shiftwork_coordinator.lab.runtime import Runtime, Say
 
@@ -88,28 +89,31 @@ def _reserve(directory: Path, where: Runtime, image: str) -> Lab:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if any(directory.iterdir()):
         raise InvalidRequest(f"cannot start a lab in {directory}: it is not empty; name another directory")
-    ports = dict(zip(("coordinator", "balancer", "admin"), _free_ports(3), strict=True))
+    ports = dict(zip(("coordinator", "balancer", "admin"), free_ports(3), strict=True))
     return Lab(f"shiftwork-lab-{secrets.token_hex(3)}", where.kind, directory.resolve(), ports, (), image=image)
 
 
 def _start(where: Runtime, lab: Lab, say: Say) -> Lab:
     say(f"Starting a coordinator, a load balancer and {len(lab.instances)} instances ({where.kind}) ...")
-    lab = where.start_coordinator(lab)
+    where.start_coordinator(lab)
     lab = _acquainted(where, lab, say)
-    with ThreadPoolExecutor(8) as pool:
-        balancer = pool.submit(where.start_balancer, lab)
-        joining = [pool.submit(_join, where, lab, number) for number in range(len(lab.instances))]
-        for started in joining:
-            started.result()
-        lab = balancer.result()
-    plan.save(lab)
+    _all_of([partial(where.start_balancer, lab), *(partial(_join, where, lab, i) for i in lab.instances)])
     names = {instance.name for instance in lab.instances}
     wait_until(lambda: names <= operator.connected(lab), "all agents to connect", say)
     return lab
 
 
-def _join(where: Runtime, lab: Lab, number: int) -> None:
-    instance = lab.instances[number]
+def _all_of(parts: Sequence[Callable[[], object]]) -> None:
+    """Runs all, some at once. The first error, or an interrupt, ends it when those that had begun are done."""
+    with ThreadPoolExecutor(8) as pool:
+        try:
+            for begun in [pool.submit(part) for part in parts]:
+                begun.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _join(where: Runtime, lab: Lab, instance: Instance) -> None:
     where.start_instance(lab, instance, operator.agent_token(lab, instance.name))
 
 
@@ -145,12 +149,3 @@ def wait_until(
             say(f"Waiting for {what} ...")
             spoken = True
         time.sleep(0.1)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Free now on 127.0.0.1, all different. Fixed ports, because what is restarted must be found where it was."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -42,7 +42,6 @@ class Lab(msgspec.Struct, frozen=True, rename="camel"):
     image: str = ""
     token: str = ""
     containers: dict[str, str] = {}
-    pids: dict[str, int] = {}
 
     @property
     def url(self) -> str:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import msgspec
 import psutil
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
-from shiftwork_coordinator.lab import processes
+from shiftwork_coordinator.lab import links, processes
 from shiftwork_coordinator.lab.plan import APP_PORT, GATE_PATH, GATE_PORT, Instance, Lab, RuntimeKind
+from shiftwork_coordinator.lab.ports import free_ports
 from shiftwork_coordinator.lab.runtime import AGENT, BALANCER, COORDINATOR, Say, Verb
 
+LINKS = "links"
 SIGNALS: dict[Verb, signal.Signals] = {
     "kill": signal.SIGKILL,
     "pause": signal.SIGSTOP,
@@ -48,32 +51,36 @@ class Processes:
             about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name}
             lines = [f"{key}={shlex.quote(value)}\n" for key, value in {**about, "PYTHON": sys.executable}.items()]
             (root / "etc" / "demo-app.env").write_text("".join(lines))
-        return msgspec.structs.replace(lab, instances=instances)
+        ways = dict(zip((f"link:{i.name}" for i in instances), free_ports(count), strict=True))
+        return msgspec.structs.replace(lab, instances=instances, ports={**lab.ports, **ways})
 
-    def start_coordinator(self, lab: Lab) -> Lab:
+    def start_coordinator(self, lab: Lab) -> None:
         home = _home(lab, COORDINATOR)
         listen = f"127.0.0.1:{lab.ports['coordinator']}"
         serve = [_program("shiftwork"), "serve", "--data", str(home / "data"), "--listen", listen]
         _keep_running(lab, COORDINATOR, serve)
-        return lab
+        _cuts(lab).mkdir(parents=True)
+        ports = [f"{i.name}={lab.ports['link:' + i.name]}" for i in lab.instances]
+        command = [sys.executable, "-m", links.__name__, str(_cuts(lab)), str(lab.ports["coordinator"]), *ports]
+        _keep_running(lab, LINKS, command)
 
     def on_coordinator(self, lab: Lab, module: str) -> str:
         return processes.output([sys.executable, "-m", module, str(_home(lab, COORDINATOR) / "data")])
 
     def start_instance(self, lab: Lab, instance: Instance, token: str) -> None:
         home = _home(lab, instance.name)
-        join = [_program("shiftwork-agent"), "join", lab.url, "--token", token, *_places(home)]
+        url = f"https://127.0.0.1:{lab.ports['link:' + instance.name]}"
+        join = [_program("shiftwork-agent"), "join", url, "--token", token, *_places(home)]
         processes.output(
             [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(home / "root")]
         )
         _keep_running(lab, instance.name, _agent(home))
 
-    def start_balancer(self, lab: Lab) -> Lab:
+    def start_balancer(self, lab: Lab) -> None:
         home = _home(lab, BALANCER)
         home.mkdir(parents=True, exist_ok=True)
         (home / "Caddyfile").write_text(_caddy_config(lab))
         _keep_running(lab, BALANCER, _caddy(home))
-        return lab
 
     def balancer_settings(self, lab: Lab) -> dict[str, dict[str, object]]:
         gate = {"port": GATE_PORT, "path": GATE_PATH}
@@ -87,12 +94,12 @@ class Processes:
         return {name: _status(lab, name) for name in names}
 
     def fault(self, lab: Lab, verb: Verb, target: str) -> None:
-        if verb not in SIGNALS:
-            raise InvalidRequest(f"cannot {verb} {target}: processes share one network; use --runtime docker")
         name = target.removeprefix(AGENT)
         if name not in (COORDINATOR, BALANCER):
             lab.instance(name)
-        if name != target or name == COORDINATOR:
+        if verb not in SIGNALS:
+            _cut(lab, verb, target)
+        elif name != target or name == COORDINATOR:
             _signal_one(lab, name, SIGNALS[verb])
         elif not processes.send(_home(lab, name), SIGNALS[verb]) and verb == "resume":
             _start_again(lab, name)
@@ -106,6 +113,10 @@ class Processes:
 
 def _home(lab: Lab, name: str) -> Path:
     return lab.directory / "hosts" / name
+
+
+def _cuts(lab: Lab) -> Path:
+    return _home(lab, LINKS) / "cut"
 
 
 def _pid_file(lab: Lab, name: str) -> Path:
@@ -143,11 +154,25 @@ def _signal_one(lab: Lab, name: str, number: signal.Signals) -> None:
     process.send_signal(number)
 
 
+def _cut(lab: Lab, verb: Verb, target: str) -> None:
+    """An agent's link to the coordinator; clients still reach the application."""
+    if target in (COORDINATOR, BALANCER):
+        raise InvalidRequest(f"cannot {verb} {target}: without containers only agents' links are cut; name an instance")
+    flag = _cuts(lab) / target.removeprefix(AGENT)
+    if verb == "cut":
+        flag.touch()
+    else:
+        flag.unlink(missing_ok=True)
+    time.sleep(2 * links.LOOK_EVERY)  # seen by then
+
+
 def _status(lab: Lab, name: str) -> str:
     process = processes.alive(_pid_file(lab, name))
     if process is None:
         return "stopped"
-    return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
+    if process.status() == psutil.STATUS_STOPPED:
+        return "paused"
+    return "cut" if (_cuts(lab) / name).exists() else "running"
 
 
 def _caddy_config(lab: Lab) -> str:

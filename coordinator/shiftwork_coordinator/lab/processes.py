@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,15 +98,23 @@ def end_all(home: Path) -> None:
     """Nothing of `home` runs afterwards: asked to end, given three seconds, killed. Raises Unavailable otherwise."""
     send(home, signal.SIGCONT)
     send(home, signal.SIGTERM)
-    psutil.wait_procs(of(home), timeout=3.0)
+    ended = _ended(home, within=3.0)
     for _ in range(5):  # what is killed may have started something since it was listed
-        left = of(home)
-        if not left:
+        if ended:
             return
-        for process in left:
-            _sent(process, signal.SIGKILL)
-        psutil.wait_procs(left, timeout=2.0)
+        send(home, signal.SIGKILL)
+        ended = _ended(home, within=1.0)
     raise Unavailable(f"cannot end processes {[process.pid for process in of(home)]} of the lab in {home}")
+
+
+def _ended(home: Path, within: float) -> bool:
+    """Whether nothing of `home` is alive, now or soon. Zombies are not: their parent may never look."""
+    end = time.monotonic() + within
+    while of(home):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def alive(pid_file: Path) -> psutil.Process | None:

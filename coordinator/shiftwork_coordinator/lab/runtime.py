@@ -31,7 +31,7 @@ class Runtime(Protocol):
     def layout(self, lab: Lab, count: int) -> Lab:
         """`lab` with its instances named and addressed, and whatever network they need made."""
 
-    def start_coordinator(self, lab: Lab) -> Lab: ...
+    def start_coordinator(self, lab: Lab) -> None: ...
 
     def on_coordinator(self, lab: Lab, module: str) -> str:
         """What `python -m MODULE DATA` prints on the coordinator's own host."""
@@ -39,7 +39,7 @@ class Runtime(Protocol):
     def start_instance(self, lab: Lab, instance: Instance, token: str) -> None:
         """An instance with an agent that joins with `token`."""
 
-    def start_balancer(self, lab: Lab) -> Lab: ...
+    def start_balancer(self, lab: Lab) -> None: ...
 
     def balancer_settings(self, lab: Lab) -> dict[str, dict[str, object]]:
         """The entry under `load_balancers` in shiftwork.yml."""
