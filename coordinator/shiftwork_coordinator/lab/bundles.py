@@ -17,6 +17,8 @@ def make(directory: Path, version: str, *, defect: str = "", start_delay: float 
     """
     bundle = directory / version
     shutil.copytree(TEMPLATE, bundle, ignore=shutil.ignore_patterns("__pycache__"))
+    for script in bundle.glob("hooks/*.sh"):
+        script.chmod(0o755)  # a wheel may have lost it
     said = {"VERSION": version, "DEFECT": defect, "START_DELAY": f"{start_delay:g}" if start_delay else ""}
     for name, text in said.items():
         if text:
