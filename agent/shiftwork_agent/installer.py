@@ -104,10 +104,14 @@ class Installer:
 
     async def recover(self) -> None:
         """At start, before any command: ends every install that a kill has cut, one way or the other."""
+        await asyncio.to_thread(self.store.clear_staging)
+        await self.recover_groups()
+
+    async def recover_groups(self) -> None:
+        """As `recover`, while something is in the store's staging directory."""
         await asyncio.to_thread(self._recover_all)
 
     def _recover_all(self) -> None:
-        self.store.clear_staging()
         for path in sorted(self._groups.iterdir()) if self._groups.is_dir() else []:
             try:
                 self._recover(GroupFiles(path))

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from shiftwork_contract.errors import InvalidRequest
 
 
-def pack(directory: Path, out: BinaryIO) -> int:
+def pack(directory: Path, out: BinaryIO, *, level: int = 6) -> int:
     """Writes `directory` to `out` as a gzipped tar: sorted by name, owned by nobody in particular, modes and whole
     seconds of mtimes kept, links as links. Returns the number of entries.
 
@@ -23,7 +23,7 @@ def pack(directory: Path, out: BinaryIO) -> int:
         raise InvalidRequest(f"cannot pack {directory}: it is not a directory")
     count = 0
     with (
-        gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0, compresslevel=6) as packed,
+        gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0, compresslevel=level) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for path in _walk(directory):

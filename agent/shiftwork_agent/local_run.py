@@ -1,0 +1,313 @@
+"""One deployment on this host without a coordinator: the same installer, the same shim, the same order of events."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import string
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from shiftwork_agent import hooks
+from shiftwork_agent.clock import Clock
+from shiftwork_agent.hooks import EventRun, Shim
+from shiftwork_agent.installer import Installer
+from shiftwork_agent.layout import Layout, safe_name
+from shiftwork_contract.appspec import APPSPEC_NAMES, ServerAppSpec, parse_server
+from shiftwork_contract.archive import Inspection, Limits, inspect, pack
+from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
+from shiftwork_contract.errors import AppSpecError, InvalidRequest, ShiftworkError
+from shiftwork_contract.lifecycle import RUNS_INSTALLED_REVISION, EventStatus, LifecycleEvent
+from shiftwork_contract.messages import Command
+from shiftwork_contract.revision import BundleType, Revision, bundle_type
+
+E = LifecycleEvent
+DEFAULT_EVENTS: tuple[str, ...] = (
+    E.BEFORE_BLOCK_TRAFFIC, E.AFTER_BLOCK_TRAFFIC, E.APPLICATION_STOP, E.DOWNLOAD_BUNDLE, E.BEFORE_INSTALL, E.INSTALL,
+    E.AFTER_INSTALL, E.APPLICATION_START, E.VALIDATE_SERVICE, E.BEFORE_ALLOW_TRAFFIC, E.AFTER_ALLOW_TRAFFIC,
+)  # fmt: skip
+OUTPUT_LIMIT = 64 << 20
+KEEP_RUNS = 20
+"""Deployments whose output stays on disk."""
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What the caller asked for. Empty `events` are all, in the standard order; empty `type` is told from the name."""
+
+    bundle: Path
+    events: tuple[str, ...] = ()
+    application: str = "local"
+    group: str = "LocalFleet"
+    file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
+    appspec: str = ""
+    type: str = ""
+    install_root: str = "/"
+
+
+class EventResult(msgspec.Struct, rename="camel"):
+    lifecycle_event_name: str
+    status: EventStatus = EventStatus.PENDING
+    start_time: float | None = None
+    end_time: float | None = None
+    diagnostics: Diagnostics = Diagnostics()
+
+
+class Deployment(msgspec.Struct, rename="camel"):
+    deployment_id: str
+    status: Literal["Succeeded", "Failed", "InProgress"]
+    lifecycle_events: list[EventResult]
+
+
+Told = Callable[[EventResult, Path], None]
+"""Called after each event with its result and its directory."""
+
+
+class Source:
+    """The bundle as the fetcher of this one deployment sees it."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+
+    async def fetch(self, revision: Revision, into: Path) -> None:
+        await asyncio.to_thread(shutil.copyfile, self._archive, into)
+
+
+class LocalRun:
+    """`run` deploys once. What is no valid request raises InvalidRequest before anything on the host is touched."""
+
+    def __init__(self, wish: Wish, layout: Layout, clock: Clock, told: Told = lambda result, directory: None) -> None:
+        self._wish, self._layout, self._clock, self._told = wish, layout, clock, told
+        self._names = (wish.appspec, *APPSPEC_NAMES) if wish.appspec else APPSPEC_NAMES
+
+    async def run(self) -> Deployment:
+        wish = self._wish
+        kind = _bundle_type(wish)
+        with self._installer(Path()).store.staging() as staging:
+            archive = await asyncio.to_thread(_archived, wish.bundle, kind, staging)
+            kind = BundleType.TGZ if kind is BundleType.DIRECTORY else kind
+            try:
+                with archive.open("rb") as content:
+                    found = await asyncio.to_thread(inspect, content, kind, Limits(), appspec_names=self._names)
+            except InvalidRequest as err:
+                return self._refused(err)
+            events = self._checked_events(found)
+            return await self._deploy(Revision(found.identity, "file:", bundle_type=kind), events, archive)
+
+    def _refused(self, err: InvalidRequest) -> Deployment:
+        """An archive that cannot be unpacked is a failed deployment, as it is on a host with a coordinator."""
+        results = [EventResult(event, EventStatus.SKIPPED) for event in ordered_events(self._wish.events)]
+        failed = next(result for result in results if result.lifecycle_event_name == E.DOWNLOAD_BUNDLE)
+        failed.status, failed.start_time = EventStatus.FAILED, self._clock.wall()
+        failed.end_time = failed.start_time
+        failed.diagnostics = Diagnostics(ErrorCode.UNKNOWN_ERROR, "", err.message)
+        self._told(failed, self._layout.commands / "none")
+        return Deployment(_new_id(), "Failed", results)
+
+    def _installer(self, archive: Path) -> Installer:
+        from shiftwork_agent.store import Store
+
+        store = Store(self._layout.state, appspec_names=self._names)
+        return Installer(self._layout.state, Path(self._wish.install_root), Source(archive), store=store)
+
+    def _checked_events(self, found: Inspection) -> tuple[str, ...]:
+        if found.appspec is None:
+            raise InvalidRequest(
+                f"cannot deploy {self._wish.bundle}: there is no {self._names[0]} in its root;"
+                " add one with `version: 0.0` and `os: linux`, or name it with --appspec"
+            )
+        events = ordered_events(self._wish.events)
+        custom = [event for event in events if event not in set(LifecycleEvent)]
+        try:
+            appspec = parse_server(found.appspec, found.appspec_name) if custom else ServerAppSpec()
+        except AppSpecError:
+            return events  # the DownloadBundle event will say so
+        missing = [event for event in custom if not appspec.hooks_for(event)]
+        if missing:
+            raise InvalidRequest(
+                f"cannot run {missing[0]}: it is no lifecycle event, and {found.appspec_name} has no hook of that name"
+            )
+        return events
+
+    async def _deploy(self, revision: Revision, events: Sequence[str], archive: Path) -> Deployment:
+        installer = self._installer(archive)
+        await installer.recover_groups()
+        command = self._command(installer, revision, events)
+        deployment = Deployment(command.deployment_id, "InProgress", [EventResult(event) for event in events])
+        self._forget_old_runs()
+        events_run = EventRunner(command, installer, self._layout, self._wish, self._told, self._clock)
+        await events_run.all(deployment)
+        return deployment
+
+    def _command(self, installer: Installer, revision: Revision, events: Sequence[str]) -> Command:
+        name = _new_id()
+        group_id = safe_name(f"{_plain(self._wish.application)}.{_plain(self._wish.group)}")
+        return Command(
+            id=name, deployment_id=name, group_id=group_id, application=self._wish.application, group=self._wish.group,
+            sequence=installer.installed(group_id).last_sequence + 1, revision=revision, events=tuple(events),
+            file_exists_behavior=self._wish.file_exists_behavior,
+        )  # fmt: skip
+
+    def _forget_old_runs(self) -> None:
+        runs = sorted(self._layout.commands.glob("d-*-local"), key=lambda path: path.stat().st_mtime)
+        for path in runs[: -KEEP_RUNS + 1]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class EventRunner:
+    """Runs the events of one deployment, one after the other, until one fails."""
+
+    def __init__(
+        self, command: Command, installer: Installer, layout: Layout, wish: Wish, told: Told, clock: Clock
+    ) -> None:
+        self._command, self._installer, self._layout, self._wish = command, installer, layout, wish
+        self._told, self._clock = told, clock
+        self._shim: Shim | None = None
+
+    async def all(self, deployment: Deployment) -> None:
+        """The new revision is checked before the first script of the old one runs: a bad one stops nothing."""
+        refused = await self._attempt(self._installer.prepare)
+        try:
+            for result in deployment.lifecycle_events:
+                skip = bool(refused) and result.lifecycle_event_name != E.DOWNLOAD_BUNDLE
+                if skip or deployment.status == "Failed":
+                    result.status = EventStatus.SKIPPED
+                    continue
+                await self._one(result, refused)
+                if result.status is EventStatus.FAILED:
+                    deployment.status = "Failed"
+            deployment.status = "Failed" if deployment.status == "Failed" else "Succeeded"
+        finally:
+            if self._shim is not None:
+                await self._shim.close()
+
+    async def _one(self, result: EventResult, refused: Diagnostics | None) -> None:
+        event = result.lifecycle_event_name
+        result.status, result.start_time = EventStatus.IN_PROGRESS, self._clock.wall()
+        if event == E.DOWNLOAD_BUNDLE:
+            found = refused or await self._attempt(self._installer.prepare)
+        elif event == E.INSTALL:
+            found = await self._attempt(self._installer.install)
+        else:
+            found = await self._hooks(event)
+        result.diagnostics = found or Diagnostics()
+        failed = result.diagnostics.error_code is not ErrorCode.SUCCESS
+        result.status = EventStatus.FAILED if failed else EventStatus.SUCCEEDED
+        result.end_time = self._clock.wall()
+        self._told(result, self._layout.event(self._command.id, event))
+
+    async def _attempt(self, verb: Callable[[Command], object]) -> Diagnostics | None:
+        try:
+            await verb(self._command)  # type: ignore[misc]
+        except ShiftworkError as err:
+            return Diagnostics(ErrorCode.UNKNOWN_ERROR, "", err.message or str(err))
+        return None
+
+    async def _hooks(self, event: str) -> Diagnostics | None:
+        revision = self._command.revision.identity
+        if event in RUNS_INSTALLED_REVISION:
+            revision = self._installer.installed(self._command.group_id).installed
+        if not revision:
+            return None
+        try:
+            scripts = self._installer.appspec(revision).hooks_for(event)
+        except ShiftworkError as err:
+            return Diagnostics(ErrorCode.UNKNOWN_ERROR, "", str(err))
+        return await self._scripts(event, revision, scripts) if scripts else None
+
+    async def _scripts(self, event: str, revision: str, scripts: Sequence[hooks.Hook]) -> Diagnostics:
+        run = EventRun(
+            self._layout.event(self._command.id, event), self._installer.bundle_dir(revision), scripts,
+            hooks.clean_environment(self._environment(event)), self._command.event_limit, OUTPUT_LIMIT,
+        )  # fmt: skip
+        run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._shim = self._shim or Shim.start(run.directory.parent)
+        self._shim.submit(run)
+        try:
+            result = await hooks.follow(self._shim, run.directory, run.output_limit, lambda size: None)
+        except asyncio.CancelledError:
+            self._shim.cancel()
+            raise
+        return hooks.diagnose(result, run, revision)
+
+    def _environment(self, event: str) -> dict[str, str]:
+        command, root = self._command, self._wish.install_root
+        return {
+            "APPLICATION_NAME": command.application,
+            "DEPLOYMENT_ID": command.deployment_id,
+            "DEPLOYMENT_GROUP_NAME": command.group,
+            "DEPLOYMENT_GROUP_ID": command.group,
+            "LIFECYCLE_EVENT": str(event),
+        } | ({"SHIFTWORK_INSTALL_ROOT": root} if root != "/" else {})
+
+
+def ordered_events(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The events to run: those asked for, with DownloadBundle and Install where they belong if they are missing.
+
+    Raises InvalidRequest for an order in which an event would run without what it needs.
+    """
+    if not asked:
+        return DEFAULT_EVENTS
+    for event in asked:
+        if asked.count(event) > 1:
+            raise InvalidRequest(f"cannot run {event} twice in one deployment; name it once")
+        if event in (E.BLOCK_TRAFFIC, E.ALLOW_TRAFFIC):
+            raise InvalidRequest(f"cannot run {event} here: the coordinator does it, and no script can")
+        safe_name(event)
+    events = _with(asked, E.DOWNLOAD_BUNDLE, after=RUNS_INSTALLED_REVISION)
+    events = _with(events, E.INSTALL, after=RUNS_INSTALLED_REVISION | {E.DOWNLOAD_BUNDLE, E.BEFORE_INSTALL})
+    _refuse_before(events, E.DOWNLOAD_BUNDLE, RUNS_INSTALLED_REVISION)
+    _refuse_before(events, E.INSTALL, RUNS_INSTALLED_REVISION | {E.DOWNLOAD_BUNDLE, E.BEFORE_INSTALL})
+    return events
+
+
+def _with(events: tuple[str, ...], added: str, after: frozenset[LifecycleEvent]) -> tuple[str, ...]:
+    if added in events:
+        return events
+    place = next((index for index, event in enumerate(events) if event not in after), len(events))
+    return (*events[:place], added, *events[place:])
+
+
+def _refuse_before(events: tuple[str, ...], limit: str, allowed: frozenset[LifecycleEvent]) -> None:
+    for event in events[: events.index(limit)]:
+        if event not in allowed:
+            raise InvalidRequest(f"cannot run {event} before {limit}: it needs the new revision; list it after {limit}")
+
+
+def _bundle_type(wish: Wish) -> BundleType:
+    if not wish.bundle.exists():
+        raise InvalidRequest(f"cannot deploy {wish.bundle}: there is nothing by that name")
+    kind = BundleType(wish.type) if wish.type else None
+    if kind is None:
+        kind = BundleType.DIRECTORY if wish.bundle.is_dir() else bundle_type(wish.bundle.name)
+    if (kind is BundleType.DIRECTORY) != wish.bundle.is_dir():
+        raise InvalidRequest(
+            f"cannot deploy {wish.bundle} as {kind}: it is {'a' if wish.bundle.is_dir() else 'no'} directory"
+        )
+    return kind
+
+
+def _archived(bundle: Path, kind: BundleType, staging: Path) -> Path:
+    """The archive, copied, so that what was inspected is what is unpacked."""
+    archive = staging / "bundle"
+    if kind is BundleType.DIRECTORY:
+        with archive.open("wb") as out:
+            pack(bundle, out, level=1)
+    else:
+        shutil.copyfile(bundle, archive)
+    return archive
+
+
+def _new_id() -> str:
+    return f"d-{''.join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(9))}-local"
+
+
+def _plain(name: str) -> str:
+    """`name` as a part of a file's name; other characters than letters, digits, _ and - become their number."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f"_{ord(c):x}" for c in name)
+    if not plain or len(plain) > 60:
+        raise InvalidRequest(f"cannot use the name {name[:80]!r}: 1 to 60 letters, digits, _ and - are possible")
+    return plain
