@@ -3,6 +3,8 @@
 import json
 import time
 
+from shiftwork_coordinator.demo import load
+
 
 def test_a_deployment_reaches_everybody_half_at_a_time(world):
     with world.traffic():
@@ -90,3 +92,16 @@ def test_an_instance_cut_off_for_a_while_is_waited_for(world):
         view = world.ended(deployment)
     assert view["status"] == "Succeeded"
     assert set(world.installed().values()) == {"slow-2"}
+
+
+def test_clients_notice_when_nobody_takes_care(world):
+    """The control: what the other stories promise is not promised by the balancer alone."""
+    victim = world.lab.instances[0].name
+    output = world.directory / "control.json"
+    with load.running(world.lab.balancer_url, output) as running:
+        time.sleep(1.0)  # traffic flows
+        world.fault("kill", victim)
+        time.sleep(2.0)  # as long as the balancer may need to find out
+        result = running.stop()
+    assert result.failed > 0
+    world.fault("resume", victim)
