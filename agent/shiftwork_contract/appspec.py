@@ -179,7 +179,7 @@ class _Reader:
         if "role" in members:
             self.warnings.append(_noted(members["role"], f"`{members['role'].path}` has no effect"))
         if "type" not in members:
-            raise marked.fail(f"`{marked.path}`: an SELinux context needs a `type`, such as httpd_sys_content_t")
+            raise marked.fail(f"`{marked.path}`: an SELinux context needs `type`, such as httpd_sys_content_t")
         user = members.get("user") or members.get("name")
         level = members.get("range")
         try:
@@ -285,7 +285,7 @@ def _acl(marked: Marked) -> AclEntry:
 def _required(marked: Marked, members: dict[str, Marked], key: str, *, empty: bool = False) -> str:
     member = members.get(key)
     if member is None or member.is_null:
-        raise (member or marked).fail(f"`{marked.path}` needs a `{key}`")
+        raise (member or marked).fail(f"`{marked.path}` needs `{key}`")
     text = member.text()
     if not text.strip() and not empty:
         raise member.fail(f"`{member.path}` must not be empty")
