@@ -48,7 +48,8 @@ class Commands(click.Group):
             return super().get_command(ctx, name)
         from shiftwork_agent.local import local_command
 
-        return local_command
+        command: click.Command = local_command
+        return command
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,18 +89,20 @@ def join(state: Path, config_file: Path, output: str, ca_fingerprint: str, **wis
 @state_option
 @config_option
 def run(state: Path, config_file: Path) -> None:
-    """Run the agent, until SIGTERM. Hooks that run then go on; the next agent takes them over."""
-    import asyncio
-    import gc
+    """Run the agent, until SIGTERM. Hooks that run then go on; the next agent takes them over.
 
-    from shiftwork_agent import config, daemon, logs
-    from shiftwork_agent.layout import Layout
+    The process becomes the daemon: what only the command line and the settings file need is not kept in memory.
+    """
+    import os
+    from importlib.metadata import version
 
-    settings = config.load(config_file)
-    logs.set_up(settings.log_format, settings.log_level)
-    gc.collect()
-    gc.freeze()
-    asyncio.run(daemon.run(Layout(state), settings))
+    import msgspec
+
+    from shiftwork_agent import config
+
+    settings = msgspec.json.encode(config.load(config_file)).decode()
+    arguments = [version("shiftwork"), str(state), settings]
+    os.execv(sys.executable, [sys.executable, "-m", "shiftwork_agent.daemon", *arguments])
 
 
 @main.command()

@@ -7,17 +7,20 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
-from shiftwork_agent import health, identity, status
+import msgspec
+
+from shiftwork_agent import health, identity, logs, status
 from shiftwork_agent.clock import Clock, SystemClock, boot_id
 from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Executor, Installer
 from shiftwork_agent.gate import Gates
 from shiftwork_agent.hooks import read_output
 from shiftwork_agent.journal import Journal
+from shiftwork_agent.late import LateInstaller
 from shiftwork_agent.layout import Layout
 from shiftwork_agent.ledger import Ledger
 from shiftwork_agent.link import Link
@@ -25,6 +28,7 @@ from shiftwork_agent.notify import notify, watchdog_seconds
 from shiftwork_agent.outbox import Outbox
 from shiftwork_agent.renewal import Renewal
 from shiftwork_agent.watching import Watches
+from shiftwork_contract.errors import ShiftworkError
 from shiftwork_contract.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
@@ -48,7 +52,7 @@ STATUS_PAUSE = 0.25
 """Seconds between two writes of the status file."""
 
 
-async def run(layout: Layout, config: Config) -> None:
+async def run(layout: Layout, config: Config, version: str) -> None:
     """Runs until SIGTERM or SIGINT; hooks and what they started go on. SIGHUP does nothing."""
     layout.create()
     held = status.lock(layout)
@@ -59,7 +63,10 @@ async def run(layout: Layout, config: Config) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     with os.fdopen(held), _until_stopped():
         async with asyncio.TaskGroup() as tasks:
-            agent = Agent(layout, config, who, SystemClock(), tasks)
+            installer = LateInstaller(layout, config)
+            agent = Agent(layout, config, who, SystemClock(), tasks, installer, version)
+            installer.link = agent.link
+            await installer.recover()
             await agent.start()
             notify("READY=1")
             log.info("running", extra={"instance": who.identity.instance, "state": str(layout.state)})
@@ -92,9 +99,11 @@ class Agent:
         who: identity.Credentials,
         clock: Clock,
         tasks: asyncio.TaskGroup,
-        installer: Installer | None = None,
+        installer: Installer,
+        version: str = "",
     ) -> None:
         self.layout, self.config, self.clock, self._tasks = layout, config, clock, tasks
+        self.version = version
         self._started = clock.wall()
         self._offline_since = self._started
         self._changed = asyncio.Event()
@@ -107,19 +116,9 @@ class Agent:
         self.gates = Gates(layout.gates, clock, self._gate_changed, config.address)
         self.watches = Watches(self.gates, self.link.send_reading, tasks, config.address)
         self.executor = Executor(
-            layout, installer or self._installer(), self.journal, self.outbox, self.ledger, clock, tasks,
+            layout, installer, self.journal, self.outbox, self.ledger, clock, tasks,
             self.link.offline_for, config.install_root, config.output_limit, self.changed,
         )  # fmt: skip
-
-    def _installer(self) -> Installer:
-        from shiftwork_agent.fetch import Fetcher
-        from shiftwork_agent.installer import Installer as Real
-
-        fetcher = Fetcher(
-            coordinator=lambda: self.link.coordinator or self.config.coordinators[0],
-            tls=lambda: self.link.context or True,
-        )
-        return Real(self.layout.state, Path(self.config.install_root or "/"), fetcher)
 
     async def start(self) -> None:
         """Reads back what an earlier agent knew, then lets everything run."""
@@ -150,7 +149,7 @@ class Agent:
         return Hello(
             PROTOCOL_MIN,
             PROTOCOL_MAX,
-            version("shiftwork"),
+            self.version,
             boot_id(),
             self.outbox.next_seq,
             self.journal.epoch,
@@ -233,7 +232,7 @@ class Agent:
         installed = self.executor.installer.installed
         return status.Status(
             pid=os.getpid(),
-            version=version("shiftwork"),
+            version=self.version,
             instance=about.instance,
             name=about.name,
             since=self._started,
@@ -266,3 +265,19 @@ async def _watchdog() -> None:
     while pause := watchdog_seconds():
         notify("WATCHDOG=1")
         await asyncio.sleep(pause)
+
+
+def main(arguments: list[str]) -> None:
+    """Started by `shiftwork-agent run`, which has checked the settings: version, state directory, settings as JSON."""
+    version, state, settings = arguments
+    config = msgspec.json.decode(settings, type=Config)
+    logs.set_up(config.log_format, config.log_level)
+    try:
+        asyncio.run(run(Layout(Path(state)), config, version))
+    except ShiftworkError as err:
+        sys.stderr.write(f"shiftwork-agent: {err.message}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

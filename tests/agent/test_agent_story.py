@@ -167,7 +167,7 @@ async def test_an_idle_agent_is_small(host: Host) -> None:
     assert host.agent is not None
     rss = beat.agent_rss_bytes
     maps = Path(f"/proc/{host.agent.pid}/maps").read_text()
-    assert rss <= 44 << 20, f"{rss / (1 << 20):.1f} MiB"
+    assert rss <= 40 << 20, f"{rss / (1 << 20):.1f} MiB"
     assert "cryptography" not in maps and "psutil" not in maps
 
 

@@ -1,0 +1,57 @@
+"""The installer, imported when it is first needed: an agent that waits for its first command has no use for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftwork_agent.config import Config
+from shiftwork_agent.executor import Scripts
+from shiftwork_agent.layout import Layout
+from shiftwork_agent.link import Link
+from shiftwork_contract.messages import Command, GroupState
+
+if TYPE_CHECKING:
+    from shiftwork_agent.installer import Installer as Real
+
+
+class LateInstaller:
+    """`link` says which coordinator bundles come from; it must be set before the first `prepare`."""
+
+    link: Link
+
+    def __init__(self, layout: Layout, config: Config) -> None:
+        self._layout, self._config = layout, config
+        self._made: Real | None = None
+
+    async def recover(self) -> None:
+        """Before any command: ends every install that a kill has cut. A host that installed nothing has none."""
+        if (self._layout.state / "groups").is_dir():
+            await self._installer().recover()
+
+    def _installer(self) -> Real:
+        if self._made is None:
+            from shiftwork_agent.fetch import Fetcher
+            from shiftwork_agent.installer import Installer
+
+            fetcher = Fetcher(
+                coordinator=lambda: self.link.coordinator or self._config.coordinators[0],
+                tls=lambda: self.link.context or True,
+            )
+            self._made = Installer(self._layout.state, Path(self._config.install_root or "/"), fetcher)
+        return self._made
+
+    async def prepare(self, command: Command) -> None:
+        await self._installer().prepare(command)
+
+    async def install(self, command: Command) -> None:
+        await self._installer().install(command)
+
+    def bundle_dir(self, identity: str) -> Path:
+        return self._installer().bundle_dir(identity)
+
+    def appspec(self, identity: str) -> Scripts:
+        return self._installer().appspec(identity)
+
+    def installed(self, group_id: str) -> GroupState:
+        return self._installer().installed(group_id)
