@@ -29,8 +29,7 @@ from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
 from shiftwork_coordinator.shell.run import Run
-from shiftwork_coordinator.store import Put
-from shiftwork_coordinator.store.audit import Audit
+from shiftwork_coordinator.store import Audit, Put
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 

@@ -186,6 +186,39 @@ class Group(Row, frozen=True):
     last_good_deployment: str = ""
 
 
+class CustomConfig(Row, frozen=True):
+    name: str
+    config: DeploymentConfig
+
+
+class StoredRevision(Row, frozen=True):
+    """A pushed revision: its archive lies in the bundle store under `revision.identity`."""
+
+    application: str
+    revision: Revision
+    size: int
+    entries: int
+    pushed_at: float
+    pushed_by: str = ""
+    description: str = ""
+
+
+class Token(Row, frozen=True):
+    """A join token (kind agent) or an operator's. Only the hash of the secret is kept. `uses_left` None = unlimited."""
+
+    id: str
+    kind: Literal["agent", "operator"]
+    secret_hash: str
+    created_at: float
+    created_by: str = ""
+    role: str = ""
+    name: str = ""
+    tags: dict[str, str] = {}
+    expires_at: float | None = None
+    uses_left: int | None = None
+    revoked_at: float | None = None
+
+
 class Instance(Row, frozen=True):
     """A joined host. `tags` come from the join token or an operator, never from the agent."""
 

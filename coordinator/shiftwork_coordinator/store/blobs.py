@@ -1,0 +1,104 @@
+"""Files beside the database: bundles by what they contain, hook output by where it came from."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.revision import DIGEST
+
+OUTPUT_LIMIT = 64 << 20
+"""Bytes of output kept of one event on one target."""
+CUT = b"\n[shiftwork: output cut here; the rest is on the instance]\n"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Bundles:
+    """Archives by identity. What is there is complete: a file is renamed into place after it was synced."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, identity: str) -> Path:
+        """Where the archive lies or would lie. Raises InvalidRequest for anything that is no digest."""
+        if not DIGEST.fullmatch(identity):
+            raise InvalidRequest(f"cannot look up the bundle {identity[:80]!r}: it is not sha256: and 64 hex digits")
+        return self._directory / identity.removeprefix("sha256:")
+
+    def has(self, identity: str) -> bool:
+        return self.path(identity).is_file()
+
+    def temporary(self) -> Path:
+        """A new file name in the same file system, for an upload."""
+        return self._directory / f".upload-{os.urandom(8).hex()}"
+
+    def keep(self, temporary: Path, identity: str) -> None:
+        """Moves a complete upload into place."""
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.rename(self.path(identity))
+        _sync_directory(self._directory)
+
+
+class Outputs:
+    """Hook output as bytes. Pieces may come twice; a piece that is missing before another leaves zero bytes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def path(self, deployment_id: str, instance: str, event: str) -> Path:
+        for name in (deployment_id, instance, event):
+            if not _NAME.fullmatch(name):
+                raise InvalidRequest(f"cannot use {name[:80]!r} in the name of an output file")
+        return self._directory / deployment_id / instance / f"{event}.log"
+
+    def append(self, deployment_id: str, instance: str, event: str, offset: int, data: bytes) -> None:
+        """Writes `data` at `offset`; what lies past OUTPUT_LIMIT is dropped, and the file says so once."""
+        path = self.path(deployment_id, instance, event)
+        with _open(path) as file:
+            if offset >= OUTPUT_LIMIT:
+                _mark_cut(file)
+                return
+            file.seek(offset)
+            file.write(data[: OUTPUT_LIMIT - offset])
+
+    def read(self, deployment_id: str, instance: str, event: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
+        """Up to `limit` bytes from `offset`; empty when there is no more, or nothing at all."""
+        try:
+            with self.path(deployment_id, instance, event).open("rb") as file:
+                file.seek(offset)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    def events(self, deployment_id: str) -> dict[str, list[str]]:
+        """Instance -> events that have output."""
+        root = self._directory / deployment_id
+        if not _NAME.fullmatch(deployment_id) or not root.is_dir():
+            return {}
+        return {d.name: sorted(f.stem for f in d.glob("*.log")) for d in sorted(root.iterdir())}
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("r+b")
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path.open("w+b")
+
+
+def _mark_cut(file: BinaryIO) -> None:
+    if file.seek(0, os.SEEK_END) <= OUTPUT_LIMIT:
+        file.write(CUT)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

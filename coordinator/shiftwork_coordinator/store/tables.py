@@ -1,0 +1,100 @@
+"""Tables: keys, the columns that queries search by, and the row itself as JSON (ADR 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text
+
+from shiftwork_coordinator.model import rows
+
+metadata = MetaData()
+
+
+def _key(name: str, kind: Any = String) -> Column[Any]:
+    return Column(name, kind, primary_key=True, autoincrement=False)
+
+
+def _table(name: str, *columns: Column[Any]) -> Table:
+    return Table(name, metadata, *columns, Column("body", Text, nullable=False))
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """How a row type is kept: its table, and the columns beside `body` read off a row. Keys are the primary key."""
+
+    table: Table
+    columns: Callable[[Any], dict[str, Any]]
+
+
+def _fields(*names: str) -> Callable[[Any], dict[str, Any]]:
+    return lambda row: {name: getattr(row, name) for name in names}
+
+
+deployments = _table(
+    "deployments",
+    _key("id"),
+    Column("serial", Integer, unique=True, nullable=False),
+    Column("application", String, index=True),
+    Column("grp", String),
+    Column("group_id", String, index=True),
+    Column("status", String, index=True),
+)
+requests = _table("requests", _key("deployment_id"))
+targets = _table("targets", _key("deployment_id"), _key("instance"))
+lifecycle_events = _table(
+    "lifecycle_events", _key("deployment_id"), _key("instance"), _key("event"), Column("position", Integer)
+)
+commands = _table("commands", _key("deployment_id"), _key("instance"), _key("stage", Integer))
+asked = _table("asked", _key("deployment_id"), _key("instance"), _key("verb"))
+installed = _table("installed", _key("group_id"), _key("instance"))
+health = _table("health", _key("group_id"), _key("instance"))
+groups = _table("groups", _key("id"), Column("application", String, index=True), Column("name", String))
+configs = _table("configs", _key("name"))
+revisions = _table("revisions", _key("application"), _key("identity"), Column("pushed_at", Float))
+instances = _table("instances", _key("name"))
+tokens = _table("tokens", _key("id"))
+history = _table(
+    "history",
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("deployment_id", String, index=True),
+)
+audit = _table("audit", Column("number", Integer, primary_key=True, autoincrement=True), Column("hash", String))
+leases = Table(
+    "leases",
+    metadata,
+    _key("name"),
+    Column("holder", String),
+    Column("epoch", Integer),
+    Column("expires_at", Float),
+)
+meta = Table("meta", metadata, _key("name"), Column("value", Text))
+
+
+def _deployment(row: rows.Deployment) -> dict[str, Any]:
+    return {**_fields("id", "serial", "application", "group_id", "status")(row), "grp": row.group}
+
+
+def _command(row: rows.CommandRow) -> dict[str, Any]:
+    return {"deployment_id": row.command.deployment_id, "instance": row.instance, "stage": row.stage}
+
+
+def _revision(row: rows.StoredRevision) -> dict[str, Any]:
+    return {"application": row.application, "identity": row.revision.identity, "pushed_at": row.pushed_at}
+
+
+STORED: dict[type, Stored] = {
+    rows.Deployment: Stored(deployments, _deployment),
+    rows.Request: Stored(requests, _fields("deployment_id")),
+    rows.Target: Stored(targets, _fields("deployment_id", "instance")),
+    rows.CommandRow: Stored(commands, _command),
+    rows.Asked: Stored(asked, _fields("deployment_id", "instance", "verb")),
+    rows.Installed: Stored(installed, _fields("group_id", "instance")),
+    rows.Health: Stored(health, _fields("group_id", "instance")),
+    rows.Group: Stored(groups, _fields("id", "application", "name")),
+    rows.CustomConfig: Stored(configs, _fields("name")),
+    rows.StoredRevision: Stored(revisions, _revision),
+    rows.Instance: Stored(instances, _fields("name")),
+    rows.Token: Stored(tokens, _fields("id")),
+}

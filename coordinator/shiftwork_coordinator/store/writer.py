@@ -1,0 +1,168 @@
+"""The one writer: everything that waits is committed together, each unit acknowledged or rejected alone.
+
+One thread owns one connection. A group is first written as a whole, many rows of a table in one statement; when
+anything in it is refused, the group is written again unit by unit, each in its own savepoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Engine, Table, delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from shiftwork_contract.errors import Conflict
+from shiftwork_coordinator.store.audit import chain
+from shiftwork_coordinator.store.changes import Change, Fenced, Guard, Operation, operations
+from shiftwork_coordinator.store.tables import leases
+
+T = TypeVar("T")
+LEASE = "coordinator"
+
+
+class Unit(msgspec.Struct):
+    """What must become durable together. `epoch`: only while the lease still has it."""
+
+    changes: tuple[Change, ...]
+    epoch: int | None
+    done: asyncio.Future[None]
+
+
+class Writer:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._waiting: list[Unit] = []
+        self._busy = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def write(self, changes: Sequence[Change], epoch: int | None) -> None:
+        """Returns after the commit. Raises what the unit alone was refused for."""
+        unit = Unit(tuple(changes), epoch, asyncio.get_running_loop().create_future())
+        self._waiting.append(unit)
+        if not self._busy:
+            self._start()
+        await unit.done
+
+    def _start(self) -> None:
+        self._busy = True
+        self._idle.clear()
+        group, self._waiting = self._waiting, []
+        job = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, group)
+        job.add_done_callback(lambda finished: self._finished(group, finished))
+
+    def _finished(self, group: list[Unit], job: asyncio.Future[Any]) -> None:
+        failure = job.exception()
+        refused = {} if failure else job.result()
+        for number, unit in enumerate(group):
+            problem = failure or refused.get(number)
+            if unit.done.done():
+                continue
+            if problem is None:
+                unit.done.set_result(None)
+            else:
+                unit.done.set_exception(problem)
+        self._busy = False
+        if self._waiting:
+            self._start()
+        else:
+            self._idle.set()
+
+    async def run(self, job: Callable[[Connection], T]) -> T:
+        def alone() -> T:
+            with self._engine.begin() as connection:
+                return job(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, alone)
+
+    async def close(self) -> None:
+        """Waits for what is being written."""
+        await self._idle.wait()
+        self._thread.shutdown()
+
+    # In the writer's thread
+
+    def _commit(self, group: list[Unit]) -> dict[int, Exception]:
+        with self._engine.connect() as connection:
+            try:
+                with connection.begin():
+                    for epoch in {unit.epoch for unit in group}:
+                        _check_fence(connection, epoch)
+                    _execute(connection, [op for unit in group for op in operations(unit.changes)])
+                return {}
+            except Exception as err:  # noqa: BLE001  any refusal: find out which unit it belongs to
+                if len(group) == 1:
+                    return {0: err}
+            with connection.begin():
+                return self._one_by_one(connection, group)
+
+    def _one_by_one(self, connection: Connection, group: list[Unit]) -> dict[int, Exception]:
+        refused: dict[int, Exception] = {}
+        for number, unit in enumerate(group):
+            try:
+                with connection.begin_nested():
+                    _check_fence(connection, unit.epoch)
+                    _execute(connection, operations(unit.changes))
+            except Exception as err:  # noqa: BLE001  rejected alone; its neighbours commit
+                refused[number] = err
+        return refused
+
+
+def _check_fence(connection: Connection, epoch: int | None) -> None:
+    if epoch is None:
+        return
+    held = connection.execute(select(leases.c.epoch).where(leases.c.name == LEASE)).scalar()
+    if held != epoch:
+        raise Fenced(f"cannot write with epoch {epoch}: the lease has epoch {held}; another coordinator has taken over")
+
+
+def _execute(connection: Connection, wanted: Sequence[Operation]) -> None:
+    """In order per table; runs of the same kind go as one statement."""
+    together: dict[tuple[str, Table], list[dict[str, Any]]] = {}
+    for op in wanted:
+        if isinstance(op, Guard):
+            _run(connection, together)
+            _check(connection, op)
+        else:
+            together.setdefault((op.kind, op.table), []).append(op.values)
+    _run(connection, together)
+
+
+def _run(connection: Connection, together: dict[tuple[str, Table], list[dict[str, Any]]]) -> None:
+    for (kind, table), values in together.items():
+        if kind == "put":
+            connection.execute(_upsert(connection, table), _last_of_each(table, values))
+        elif kind == "add":
+            connection.execute(insert(table), values)
+        elif kind == "audit":
+            chain(connection, values)
+        else:
+            for keys in values:
+                connection.execute(delete(table).where(*(table.c[k] == v for k, v in keys.items())))
+    together.clear()
+
+
+def _last_of_each(table: Table, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = [column.name for column in table.primary_key]
+    return list({tuple(v[k] for k in keys): v for v in values}.values())
+
+
+def _upsert(connection: Connection, table: Table) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def _check(connection: Connection, guard: Guard) -> None:
+    held = connection.execute(
+        select(guard.table.c.body).where(*(guard.table.c[k] == v for k, v in guard.key.items()))
+    ).scalar()
+    if held != guard.body:
+        raise Conflict(guard.otherwise)
