@@ -19,7 +19,8 @@ HEAD = "version: 0.0\nos: linux\n"
 def test_everything_an_appspec_can_say() -> None:
     spec = parse_server(
         HEAD
-        + "file_exists_behavior: RETAIN\nfiles:\n  - source: /\n    destination: /opt/app/\n  - source: conf/./a\n    destination: /etc//app\n"
+        + "file_exists_behavior: RETAIN\nfiles:\n  - source: /\n    destination: /opt/app/\n"
+        + "  - source: conf/./a\n    destination: /etc//app\n"
         + "permissions:\n  - object: /opt/app\n    pattern: '*.sh'\n    except: [x.sh]\n    mode: 0750\n"
         + "    owner: app\n    group: 100\n    type: [file]\n    acls: ['u:bob:rw', 'd:g:ops:5', 'm::r']\n"
         + "    context: {user: system_u, type: httpd_t, range: 's0-s3:c0.c3,c7'}\n"

@@ -40,13 +40,16 @@ class Download:
         self._validator = ""
 
     async def run(self, into: Path) -> None:
-        """Raises Unavailable after ATTEMPTS without progress, InvalidRequest or Denied at once."""
+        """Raises Unavailable after ATTEMPTS without progress, or for a certificate that is not trusted;
+        InvalidRequest or Denied at once for what will not change."""
         failures = 0
         with into.open("wb") as file:
             while True:
                 before = file.tell()
                 try:
                     return await self._attempt(file)
+                except aiohttp.ClientConnectorCertificateError as err:
+                    raise Unavailable(f"cannot fetch {self._url()}: {err}") from err
                 except (aiohttp.ClientError, TimeoutError, _Cut) as err:
                     failures = failures + 1 if file.tell() == before else 1
                     if failures >= ATTEMPTS:
