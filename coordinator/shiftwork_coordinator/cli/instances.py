@@ -1,0 +1,77 @@
+"""`shiftwork instances` and `revoke`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator.cli.options import Call, Pair, api_command
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+@api_command
+def instances(ctx: click.Context, call: Call) -> None:
+    """List instances, or change their tags."""
+    if ctx.invoked_subcommand is not None:
+        return
+    answer = call.ask("GET", "/v1/instances")
+    if call.json:
+        click.echo(answer.pretty())
+        return
+    from shiftwork_coordinator.cli.output import table
+
+    known = answer.read(dict[str, list[dict[str, Any]]]).get("instances", [])
+    table(("INSTANCE", "ADDRESS", "AGENT", "LAST HEARD", "VERSION", "TAGS"), map(_row, known))
+    if not known:
+        click.echo("No instances yet: `shiftwork token create --agent` makes a token to join with.")
+
+
+@instances.command("tag")
+@click.argument("instance")
+@click.argument("tags", nargs=-1, type=Pair(), metavar="[KEY=VALUE]...")
+@click.option("--remove", multiple=True, metavar="KEY", help="Take this tag off. May be given more than once.")
+@api_command
+def tag(instance: str, tags: tuple[tuple[str, str], ...], remove: tuple[str, ...], call: Call) -> None:
+    """Set tags on an instance, or take some off."""
+    wanted: dict[str, str | None] = {**dict(tags), **dict.fromkeys(remove)}
+    if not wanted:
+        raise InvalidRequest(f"cannot tag {instance}: no tag is given; write KEY=VALUE, or --remove KEY")
+    answer = call.ask("POST", f"/v1/instances/{quote(instance, safe='')}/tags", {"tags": wanted})
+    if call.json:
+        click.echo(answer.pretty())
+    else:
+        click.echo(f"{instance}: {_tags(answer.read(dict[str, Any]).get('tags'))}")
+
+
+@click.command()
+@click.argument("instance")
+@api_command
+def revoke(instance: str, call: Call) -> None:
+    """Shut an instance out for good.
+
+    Its connection is closed and its certificate is no longer accepted. It can only join anew.
+    """
+    answer = call.ask("POST", f"/v1/instances/{quote(instance, safe='')}/revoke", {})
+    click.echo(answer.pretty() if call.json else f"{instance} is revoked.")
+
+
+def _row(known: dict[str, Any]) -> tuple[str, ...]:
+    from shiftwork_coordinator.cli.output import moment
+
+    state = "revoked" if known.get("revokedAt") else "connected" if known.get("connected") else "not connected"
+    return (
+        str(known.get("instance", "")),
+        str(known.get("address") or ""),
+        state,
+        moment(known.get("lastSeen")),
+        str(known.get("agentVersion") or ""),
+        _tags(known.get("tags")),
+    )
+
+
+def _tags(tags: object) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(tags.items())) if isinstance(tags, dict) else ""

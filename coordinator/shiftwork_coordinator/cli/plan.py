@@ -1,0 +1,78 @@
+"""`shiftwork plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from shiftwork_coordinator.cli.exits import DONE, INVALID
+from shiftwork_coordinator.cli.options import Call, GroupName, api_command
+
+Told = Mapping[str, Any]
+
+
+@click.command()
+@click.argument("group", type=GroupName(), metavar="APPLICATION/GROUP")
+@click.option("--revision", required=True, metavar="REV", help="As for `deploy`.")
+@click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
+@api_command
+def plan(group: tuple[str, str], revision: str, config: str | None, call: Call) -> int:
+    """Show what a deployment would do; touch nothing.
+
+    Batches, capacity at each step, balancer calls, problems. Exit code 2 when the deployment would be refused.
+    """
+    body = {"application": group[0], "group": group[1], "revision": revision}
+    answer = call.ask("POST", "/v1/plan", {**body, "config": config} if config else body)
+    told = answer.read(dict[str, Any])
+    problems = [problem if isinstance(problem, dict) else {"message": problem} for problem in _list(told, "problems")]
+    if call.json:
+        click.echo(answer.pretty())
+    else:
+        _batches(_list(told, "batches"))
+        _steps(_list(told, "steps"))
+        _problems(problems)
+    return INVALID if any(problem.get("fatal", True) for problem in problems) else DONE
+
+
+def _list(told: Told, name: str) -> list[Any]:
+    found = told.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _batches(batches: list[Any]) -> None:
+    for batch in filter(lambda each: isinstance(each, dict), batches):
+        names = ", ".join(map(str, _list(batch, "targets")))
+        capacity = f"in service {batch.get('inService', '?')}, minimum {batch.get('minimum', '?')}"
+        click.echo(f"batch {batch.get('number', '?')}: {names} ({capacity})")
+
+
+def _steps(steps: list[Any]) -> None:
+    from shiftwork_coordinator.cli.output import clean
+
+    for number, step in enumerate(steps, 1):
+        click.echo(clean(f"{number:>4}  {_step(step) if isinstance(step, dict) else step}"))
+
+
+def _step(step: Told) -> str:
+    """A step in one line: its own words where it has some, and the capacity after it."""
+    capacity = {"inService": "in service", "minimum": "minimum"}
+    after = ", ".join(f"{words} {step[key]}" for key, words in capacity.items() if step.get(key) is not None)
+    rest = [_value(value) for key, value in step.items() if key not in capacity and value not in (None, "", [])]
+    return "  ".join(rest) + (f"  ({after})" if after else "")
+
+
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _problems(problems: list[dict[str, Any]]) -> None:
+    from shiftwork_coordinator.cli.output import clean
+
+    for problem in problems:
+        kind = "problem" if problem.get("fatal", True) else "note"
+        who = f"{problem['instance']}: " if problem.get("instance") else ""
+        click.echo(clean(f"{kind}: {who}{problem.get('message', '')}"))
+    if not problems:
+        click.echo("No problems found.")

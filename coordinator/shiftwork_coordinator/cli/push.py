@@ -1,0 +1,96 @@
+"""`shiftwork push`."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from shiftwork_coordinator.cli.options import Call, api_command
+
+if TYPE_CHECKING:
+    from shiftwork_coordinator.cli.client import Answer
+
+PIECE = 256 * 1024
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="DIR|ARCHIVE")
+@click.option("--application", required=True, metavar="APP", help="The application that the revision belongs to.")
+@click.option("--description", metavar="TEXT", help="Shown with the revision.")
+@api_command
+def push(source: Path, application: str, description: str | None, call: Call) -> None:
+    """Upload a revision and print its id.
+
+    A directory is packed first; an archive is a .tar, .tgz, .tar.gz or .zip. What is known already is not stored twice.
+    """
+    with ExitStack() as stack:
+        archive, kind = _archive(source, stack)
+        query = {"application": application, "type": kind, "description": description}
+        answer = _upload(archive, call, query)
+    if call.json:
+        click.echo(answer.pretty())
+        return
+    told = answer.read(dict[str, Any])
+    from shiftwork_coordinator.cli.output import size, tell
+
+    known = "" if told.get("new", True) else "; the coordinator had it already"
+    tell(f"{told.get('entries', '?')} entries, {size(int(told.get('size') or 0))}{known}")
+    click.echo(told.get("revision", ""))
+
+
+def _archive(source: Path, stack: ExitStack) -> tuple[BinaryIO, str]:
+    """The archive to send, open at its beginning, and its type."""
+    from shiftwork_contract.revision import bundle_type
+
+    if not source.is_dir():
+        kind = str(bundle_type(source.name))
+        return stack.enter_context(source.open("rb")), kind
+    from shiftwork_contract.archive import pack
+
+    packed = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack closes it
+    with Counted(packed.fileno(), _progress(f"Packing {source}", None)) as out:
+        pack(source, out)
+    return packed, "tgz"
+
+
+def _upload(archive: BinaryIO, call: Call, query: dict[str, str | None]) -> Answer:
+    length = archive.seek(0, 2)
+    archive.seek(0)
+    progress = _progress("Uploading", length)
+
+    async def content() -> AsyncIterator[bytes]:
+        sent = 0
+        while piece := archive.read(PIECE):
+            yield piece
+            sent += len(piece)
+            progress(sent)
+
+    return call.run(lambda api: api.upload("/v1/revisions", content(), length, **query))
+
+
+def _progress(what: str, total: int | None) -> Callable[[int], None]:
+    from shiftwork_coordinator.cli.output import tell
+    from shiftwork_coordinator.cli.progress import Progress
+    from shiftwork_coordinator.clock import SystemClock
+
+    return Progress(what, total, SystemClock(), tell)
+
+
+class Counted(io.BufferedWriter):
+    """A file to write to, which tells how much was written. The descriptor stays its owner's."""
+
+    def __init__(self, descriptor: int, told: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(descriptor, "wb", closefd=False))
+        self._told, self._count = told, 0
+
+    def write(self, data: Any, /) -> int:
+        written = super().write(data)
+        self._count += written
+        self._told(self._count)
+        return written

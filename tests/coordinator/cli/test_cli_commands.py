@@ -1,0 +1,213 @@
+"""Every other command against a fake of the API: what it asks, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+import pytest
+
+from shiftwork_coordinator.cli import progress
+
+ID = "d-4K7Q2M9XA"
+HERE = f"/v1/deployments/{ID}"
+
+
+async def test_apply_sends_the_file_and_says_what_changed(fake, cli, tmp_path):
+    file = tmp_path / "shiftwork.yml"
+    file.write_text("application: web\n")
+    change = {"kind": "deployment group", "name": "web/production", "change": "created", "detail": "4 instances"}
+    fake.on("POST", "/v1/apply", {"changes": [change]})
+    ran = await cli("apply", "-f", str(file))
+    assert (ran.code, ran.out) == (0, "deployment group web/production created: 4 instances\n")
+    assert fake.bodies("POST", "/v1/apply") == [{"file": str(file), "text": "application: web\n"}]
+    fake.on("POST", "/v1/apply", {"changes": []})
+    assert (await cli("apply", "-f", "-", stdin="application: web\n")).out == "Nothing to change.\n"
+
+
+async def test_push_packs_a_directory_and_prints_the_id_alone(fake, cli, tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "appspec.yml").write_text("version: 0.0\n")
+    fake.on("POST", "/v1/revisions", {"revision": "sha256:ab", "size": 13, "entries": 1, "new": True}, 201)
+    ran = await cli("push", str(tmp_path / "app"), "--application", "web")
+    assert (ran.code, ran.out, ran.err) == (0, "sha256:ab\n", "1 entries, 13 B\n")
+    sent = fake.asked[-1]
+    assert sent.query == {"application": "web", "type": "tgz"}
+    assert int(sent.headers["Content-Length"]) == len(sent.body)
+    (tmp_path / "sent.tgz").write_bytes(sent.body)
+    with tarfile.open(tmp_path / "sent.tgz") as archive:
+        assert archive.getnames() == ["appspec.yml"]
+
+
+async def test_push_sends_an_archive_as_it_is(fake, cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "AFTER", 0.0)
+    (tmp_path / "app.zip").write_bytes(b"PK" * 300_000)
+    fake.on("POST", "/v1/revisions", {"revision": "sha256:ab", "size": 9, "entries": 2, "new": False})
+    ran = await cli("push", str(tmp_path / "app.zip"), "--application", "web", "--description", "a & b")
+    assert fake.asked[-1].body == b"PK" * 300_000
+    assert fake.asked[-1].query == {"application": "web", "type": "zip", "description": "a & b"}
+    assert "the coordinator had it already" in ran.err
+    assert "Uploading ... 600.0 kB of 600.0 kB (100 %)" in ran.err
+
+
+async def test_push_of_what_is_no_archive_is_invalid(fake, cli, tmp_path):
+    (tmp_path / "app.rar").write_bytes(b"")
+    ran = await cli("push", str(tmp_path / "app.rar"), "--application", "web")
+    assert ran.code == 2
+    assert "cannot tell the archive type of 'app.rar'" in ran.err
+    assert not fake.asked
+
+
+async def test_plan_prints_batches_steps_and_problems(fake, cli):
+    plan = {
+        "batches": [{"number": 1, "targets": ["web-1", "web-2"], "inService": 2, "minimum": 2}],
+        "steps": [{"at": "batch 1", "balancer": "haproxy: deregister web-1", "inService": 3}, "wait until quiet"],
+        "problems": [{"message": "no health checks", "fatal": False, "instance": "web-3"}],
+    }
+    fake.on("POST", "/v1/plan", plan)
+    ran = await cli("plan", "web/production", "--revision", "sha256:ab")
+    assert ran.out.splitlines() == [
+        "batch 1: web-1, web-2 (in service 2, minimum 2)",
+        "   1  batch 1  haproxy: deregister web-1  (in service 3)",
+        "   2  wait until quiet",
+        "note: web-3: no health checks",
+    ]
+    assert ran.code == 0
+    fake.on("POST", "/v1/plan", plan | {"problems": [{"message": "unknown backend", "fatal": True}]})
+    ran = await cli("plan", "web/production", "--revision", "sha256:ab", "--output", "json")
+    assert ran.code == 2
+    assert json.loads(ran.out)["problems"] == [{"message": "unknown backend", "fatal": True}]
+
+
+async def test_status_of_one(fake, cli, view, make_target):
+    events = [{"lifecycleEventName": "Install", "status": "InProgress", "startTime": 1000.0}]
+    targets = [make_target("web-1", "InProgress", 1, events), make_target("web-2")]
+    waiting = [{"code": "HOOK", "target": "web-1", "message": "Install \x1b[31mruns", "since": None, "until": None}]
+    fake.views[ID] = view(targets=targets, waiting=waiting)
+    ran = await cli("status", ID)
+    lines = ran.out.splitlines()
+    assert lines[0] == "d-4K7Q2M9XA web/production: InProgress, batch 1 of 2, in service 2 of 2, minimum 2"
+    assert lines[3].split() == ["TARGET", "STATUS", "BATCH", "EVENT", "TIME", "TRAFFIC"]
+    assert lines[4].split()[:4] == ["web-1", "InProgress", "1", "Install"]
+    assert lines[-1] == "waiting: web-1: Install runs"
+    assert json.loads((await cli("status", ID, "--output", "json")).out) == fake.views[ID]
+
+
+async def test_status_without_id_shows_the_latest_when_none_is_active(fake, cli, view):
+    def deployments(query):
+        return {"deployments": [] if query == {"active": "true"} else [view("Succeeded", targets=[])]}
+
+    fake.on("GET", "/v1/deployments", deployments)
+    fake.views[ID] = view("Succeeded", completeTime=1002.0)
+    ran = await cli("status")
+    assert [each.query for each in fake.asked[:2]] == [{"active": "true"}, {"limit": "1"}]
+    assert "Deployment d-4K7Q2M9XA of web/production succeeded after 2.0 s" in ran.out
+    ran = await cli("status", "--output", "json")
+    assert [each["deploymentId"] for each in json.loads(ran.out)["deployments"]] == [ID]
+
+
+async def test_status_without_id_lists_several(fake, cli, view):
+    both = [view(deploymentId="d-2", targets=[]), view(deploymentId="d-1", targets=[])]
+    fake.on("GET", "/v1/deployments", {"deployments": both})
+    ran = await cli("status")
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["DEPLOYMENT", "d-2", "d-1"]
+
+
+async def test_list_filters(fake, cli, view):
+    fake.on("GET", "/v1/deployments", {"deployments": [view(targets=[])]})
+    ran = await cli("list", "--group", "web/production", "--active", "--limit", "5")
+    assert fake.asked[-1].query == {"application": "web", "group": "production", "active": "true", "limit": "5"}
+    assert ran.out.splitlines()[1].split()[:3] == [ID, "web/production", "InProgress"]
+    fake.on("GET", "/v1/deployments", {"deployments": []})
+    assert (await cli("list")).out == "No deployments yet.\n"
+
+
+async def test_why_is_one_line_per_reason(fake, cli):
+    reasons = [
+        {"code": "BAKE", "target": "", "message": "baking after batch 1", "since": None, "until": 60.0},
+        {"code": "QUIET", "target": "web-1", "message": "3 requests in flight", "since": None, "until": None},
+    ]
+    fake.on("GET", f"{HERE}/why", {"waiting": reasons})
+    ran = await cli("why", ID)
+    assert ran.out == "baking after batch 1 (until 00:01:00 at most)\nweb-1: 3 requests in flight\n"
+    fake.on("GET", f"{HERE}/why", {"waiting": []})
+    assert (await cli("why", ID)).out == "It waits for nothing.\n"
+
+
+async def test_stop_and_continue_say_how(fake, cli, view):
+    fake.on("POST", f"{HERE}/stop", view())
+    fake.on("POST", f"{HERE}/continue", view("Baking"))
+    ran = await cli("stop", ID)
+    assert ran.out == "Deployment d-4K7Q2M9XA of web/production asked to stop; it is InProgress.\n"
+    await cli("stop", ID, "--now", "--rollback")
+    await cli("stop", ID, "--no-rollback")
+    assert fake.bodies("POST", f"{HERE}/stop") == [
+        {"now": False, "rollback": None},
+        {"now": True, "rollback": True},
+        {"now": False, "rollback": False},
+    ]
+    ran = await cli("continue", ID, "--now", "--output", "json")
+    assert json.loads(ran.out)["status"] == "Baking"
+    assert fake.bodies("POST", f"{HERE}/continue") == [{"now": True}]
+
+
+async def test_logs_are_passed_on_and_as_json_line_by_line(fake, cli):
+    fake.on("GET", f"{HERE}/logs", "web-1 Install | one\nweb-1 Install | zw\u00f6lf \xff".encode("latin-1"))
+    ran = await cli("logs", ID, "--grep", "o", "--follow")
+    assert ran.out == "web-1 Install | one\nweb-1 Install | zw\ufffdlf \ufffd\n"
+    assert fake.asked[-1].query == {"grep": "o", "follow": "true"}
+    ran = await cli("logs", ID, "--output", "json")
+    first = json.loads(ran.out.splitlines()[0])
+    assert first == {"targetId": "web-1", "lifecycleEventName": "Install", "line": "one"}
+    fake.on("GET", f"{HERE}/logs", b"a | b\n")
+    ran = await cli("logs", ID, "--target", "web-1", "--event", "Install", "--output", "json")
+    assert json.loads(ran.out) == {"targetId": "web-1", "lifecycleEventName": "Install", "line": "a | b"}
+
+
+async def test_instances_and_their_tags(fake, cli):
+    known = {
+        "instance": "web-1",
+        "address": "127.77.0.1",
+        "tags": {"Role": "web", "Env": "prod"},
+        "connected": True,
+        "lastSeen": 1000.0,
+        "agentVersion": "0.1.0",
+        "revokedAt": None,
+    }
+    fake.on("GET", "/v1/instances", {"instances": [known]})
+    ran = await cli("instances")
+    assert ran.out.splitlines()[1].split() == [
+        *("web-1", "127.77.0.1", "connected", "1970-01-01", "00:16:40", "0.1.0", "Env=prod", "Role=web")
+    ]
+    assert json.loads((await cli("instances", "--output", "json")).out) == {"instances": [known]}
+    fake.on("POST", "/v1/instances/web-1/tags", known)
+    ran = await cli("instances", "tag", "web-1", "Role=web", "Empty=", "--remove", "Old")
+    assert ran.out == "web-1: Env=prod Role=web\n"
+    assert fake.bodies("POST", "/v1/instances/web-1/tags") == [{"tags": {"Role": "web", "Empty": "", "Old": None}}]
+    assert (await cli("instances", "tag", "web-1")).code == 2
+    fake.on("POST", "/v1/instances/web-1/revoke", known | {"revokedAt": 1.0})
+    assert (await cli("revoke", "web-1")).out == "web-1 is revoked.\n"
+
+
+async def test_tokens(fake, cli):
+    fake.on("POST", "/v1/tokens", {"id": "t-1", "token": "swt_secret", "expiresAt": 1000.0})
+    ran = await cli("token", "create", "--agent", "--name", "web-1", "--tag", "Role=web", "--ttl", "15m", "--uses", "2")
+    assert ran.out == "swt_secret\n"
+    assert "Token t-1, valid until 1970-01-01 00:16:40" in ran.err
+    await cli("token", "create", "--role", "viewer", "--output", "json")
+    assert fake.bodies("POST", "/v1/tokens") == [
+        {"kind": "agent", "name": "web-1", "tags": {"Role": "web"}, "ttl": 900.0, "uses": 2},
+        {"kind": "operator", "role": "viewer"},
+    ]
+    fake.on("GET", "/v1/tokens", {"tokens": [{"id": "t-1", "kind": "operator", "role": "viewer", "expiresAt": None}]})
+    assert (await cli("token", "list")).out.splitlines()[1].split() == ["t-1", "operator", "viewer", "-"]
+    fake.on("DELETE", "/v1/tokens/t-1", b"", 204)
+    assert (await cli("token", "revoke", "t-1")).out == "Token t-1 is revoked.\n"
+    assert (await cli("token", "revoke", "t-1", "--output", "json")).out == "{}\n"
+
+
+@pytest.mark.parametrize("args", [(), ("--agent", "--role", "admin"), ("--role", "admin", "--uses", "2")])
+async def test_token_create_refuses_what_contradicts_itself(fake, cli, args):
+    ran = await cli("token", "create", *args)
+    assert ran.code == 2
+    assert not fake.asked
