@@ -150,7 +150,7 @@ async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
         "config": deployment.config.name,
         "events": [str(event) for event in events_of(deployment)],
         "balancers": list(snapshot.balancers),
-        "batches": msgspec.to_builtins(foreseen.batches),
+        "batches": [msgspec.to_builtins(batch) for batch in foreseen.batches],
         "steps": list(foreseen.steps),
         "problems": [{"message": p.message, "fatal": p.fatal, "instance": p.instance} for p in problems],
     }

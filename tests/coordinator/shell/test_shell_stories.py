@@ -1,0 +1,122 @@
+"""The shell with the real engine and the real store: what a deployment does, and that a restart changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
+from shiftwork_coordinator.operations import (
+    CreateDeployment,
+    create_deployment,
+    plan,
+    rollback_deployment,
+    stop_deployment,
+)
+
+V1, V2, V3 = (f"sha256:{digit * 64}" for digit in "123")
+
+
+async def deploy(world: Any, revision: str, **options: Any) -> str:
+    asked = CreateDeployment("web", "production", revision, **options)
+    return (await create_deployment(world.home, asked, "tester")).id
+
+
+async def test_half_at_a_time_takes_half_out_and_brings_it_back(world: Any) -> None:
+    ended = await world.ended(await deploy(world, V1))
+    assert ended.status is DeploymentStatus.SUCCEEDED
+    assert (ended.batch, ended.floor, ended.least_in_service) == (2, 2, 2)
+    calls = world.balancer.calls
+    assert [verb for verb, _ in calls] == ["deregister"] * 2 + ["register"] * 2 + ["deregister"] * 2 + ["register"] * 2
+    assert all(agent.installed == V1 for agent in world.agents.values())
+    group = await world.store.group("web", "production")
+    assert group.last_good.identity == V1
+
+
+async def test_a_broken_revision_is_halted_and_rolled_back_where_it_was_installed(world: Any) -> None:
+    await world.ended(await deploy(world, V1))
+    world.fails = lambda name, command, event: event == "ValidateService" and command.revision.identity == V3
+    failed = await world.ended(await deploy(world, V3))
+    assert (failed.status, failed.error_code) == (DeploymentStatus.FAILED, "HEALTH_CONSTRAINTS")
+    rollback = await world.ended(failed.rolled_back_by)
+    assert (rollback.status, rollback.rollback_of) == (DeploymentStatus.SUCCEEDED, failed.id)
+    targets = await world.store.targets(rollback.id)
+    assert {n: t.status for n, t in targets.items()} == {
+        "web-1": TargetStatus.SUCCEEDED,
+        "web-2": TargetStatus.SUCCEEDED,
+        "web-3": TargetStatus.SKIPPED,
+        "web-4": TargetStatus.SKIPPED,
+    }
+    assert rollback.least_in_service == 2
+    assert all(agent.installed == V1 for agent in world.agents.values())
+
+
+async def test_a_restart_in_the_middle_goes_on_as_if_nothing_had_happened(world: Any) -> None:
+    agent = world.agents["web-1"]
+    agent.release.clear()
+    id = await deploy(world, V1)
+    await world.until(lambda: (id, "BeforeBlockTraffic") in agent.ran)
+    await world.restart()
+    agent.release.set()
+    ended = await world.ended(id)
+    assert ended.status is DeploymentStatus.SUCCEEDED
+    for each in world.agents.values():
+        assert len(each.ran) == len(set(each.ran)), "an event ran twice"
+
+
+async def test_stop_lets_the_running_hook_finish_and_starts_nothing_else(world: Any) -> None:
+    await world.ended(await deploy(world, V1))
+    for agent in world.agents.values():
+        agent.release.clear()
+    id = await deploy(world, V2)
+    await world.until(lambda: (id, "BeforeBlockTraffic") in world.agents["web-1"].ran)
+    await stop_deployment(world.home, id, now=False, rollback=False, who="tester")
+    for agent in world.agents.values():
+        agent.release.set()
+    ended = await world.ended(id)
+    assert (ended.status, ended.error_code) == (DeploymentStatus.STOPPED, "MANUAL_STOP")
+    assert {t.status for t in (await world.store.targets(id)).values()} == {TargetStatus.SKIPPED}
+    assert {agent.installed for agent in world.agents.values()} == {V1}
+
+
+async def test_a_second_deployment_is_refused_or_queued(world: Any) -> None:
+    for agent in world.agents.values():
+        agent.release.clear()
+    first = await deploy(world, V1)
+    with pytest.raises(Conflict, match=first):
+        await deploy(world, V2)
+    second = await deploy(world, V2, queue=True)
+    await world.until(lambda: world.home.runs[second].image.deployment.status is DeploymentStatus.QUEUED)
+    for agent in world.agents.values():
+        agent.release.set()
+    await world.ended(second)
+    assert {agent.installed for agent in world.agents.values()} == {V2}
+
+
+async def test_plan_touches_nothing_and_tells_the_capacity(world: Any) -> None:
+    await world.ended(await deploy(world, V1))
+    before = list(world.balancer.calls)
+    foreseen = await plan(world.home, CreateDeployment("web", "production", V2))
+    assert [b["targets"] for b in foreseen["batches"]] == [("web-1", "web-2"), ("web-3", "web-4")]
+    assert [b["inService"] for b in foreseen["batches"]] == [2, 2]
+    assert world.balancer.calls == before
+
+
+async def test_what_cannot_proceed_is_refused(world: Any) -> None:
+    with pytest.raises(InvalidRequest, match="shiftwork apply"):
+        await create_deployment(world.home, CreateDeployment("web", "nope", V1), "tester")
+    with pytest.raises(InvalidRequest, match="shiftwork push"):
+        await deploy(world, "sha256:" + "f" * 64)
+    with pytest.raises(InvalidRequest, match="there is none of that name"):
+        await deploy(world, V1, config="Sideways")
+
+
+async def test_an_operator_rolls_a_good_deployment_back(world: Any) -> None:
+    await world.ended(await deploy(world, V1))
+    second = await deploy(world, V2)
+    await world.ended(second)
+    rollback = await rollback_deployment(world.home, second, who="tester")
+    assert (await world.ended(rollback.id)).status is DeploymentStatus.SUCCEEDED
+    assert {agent.installed for agent in world.agents.values()} == {V1}
