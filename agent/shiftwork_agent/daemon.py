@@ -18,7 +18,7 @@ from shiftwork_agent.clock import Clock, SystemClock, boot_id
 from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Executor, Installer
 from shiftwork_agent.gate import Gates
-from shiftwork_agent.hooks import read_output
+from shiftwork_agent.hooks import read_output, trim
 from shiftwork_agent.journal import Journal
 from shiftwork_agent.late import LateInstaller
 from shiftwork_agent.layout import Layout
@@ -171,6 +171,7 @@ class Agent:
 
     def heartbeat(self) -> Heartbeat:
         self._write_contact()
+        trim(self.layout.commands)
         return health.heartbeat(self.layout.state)
 
     def handle(self, message: FromCoordinator) -> None:
@@ -272,10 +273,13 @@ def main(arguments: list[str]) -> None:
     version, state, settings = arguments
     config = msgspec.json.decode(settings, type=Config)
     logs.set_up(config.log_format, config.log_level)
+    problem = ""
     try:
         asyncio.run(run(Layout(Path(state)), config, version))
-    except ShiftworkError as err:
-        sys.stderr.write(f"shiftwork-agent: {err.message}\n")
+    except* ShiftworkError as group:
+        problem = str(group.exceptions[0])
+    if problem:
+        sys.stderr.write(f"shiftwork-agent: {problem}\n")
         sys.exit(2)
 
 

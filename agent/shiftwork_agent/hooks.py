@@ -25,6 +25,7 @@ from shiftwork_agent.clock import boot_id
 from shiftwork_agent.shim import start_time
 from shiftwork_contract.diagnostics import LOG_TAIL_LIMIT, Diagnostics, ErrorCode, tail
 
+SLACK = 4 << 20
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -255,6 +256,14 @@ def read_output(directory: Path, offset: int, length: int) -> bytes:
             return os.pread(file.fileno(), length, offset)
     except FileNotFoundError:
         return b""
+
+
+def trim(commands: Path) -> None:
+    """Cuts what programs that hooks left behind have written after their event's end, once it is more than SLACK."""
+    for found in commands.glob("*/*/result"):
+        result = read_result(found.parent)
+        if result is not None and output_size(found.parent) > result.size + SLACK:
+            os.truncate(found.parent / "output", result.size)
 
 
 _CODES = {

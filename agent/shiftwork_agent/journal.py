@@ -104,8 +104,16 @@ class Journal:
         self.sequences: dict[str, int] = {}
 
     def restore(self, lines: Iterable[bytes]) -> None:
-        for line in lines:
-            self._take(_decoder.decode(line))
+        """Raises InvalidRequest for a line that cannot be read: guessing could run a command twice."""
+        for number, line in enumerate(lines, 1):
+            try:
+                record = _decoder.decode(line)
+            except msgspec.MsgspecError as err:
+                raise InvalidRequest(
+                    f"cannot read line {number} of {self._ledger.path}: {err}; move the file away to start with an"
+                    " empty memory, once the coordinator runs no deployment on this instance"
+                ) from err
+            self._take(record)
 
     def _take(self, record: Record) -> None:
         match record:

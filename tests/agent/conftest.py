@@ -57,7 +57,7 @@ class Bench:
     @contextlib.asynccontextmanager
     async def agent(self, **settings: Any) -> AsyncIterator[Agent]:
         self.layout.create()
-        config = Config((self.coordinator.url,), **settings)
+        config = Config(**({"coordinators": (self.coordinator.url,)} | settings))
         who = Credentials(Identity("i-1", "web-1", 2e9, 3e9), None)
         hellos = len(self.coordinator.hellos)
         try:

@@ -182,3 +182,12 @@ async def test_a_certificate_is_renewed_over_the_live_link(host: Host, authority
             await asyncio.sleep(0.05)
     await host.coordinator.hang_up()
     await host.coordinator.linked(2)
+
+
+async def test_a_state_directory_that_cannot_be_used_is_explained(host: Host) -> None:
+    code, text = await host.call("run", *host.places)
+    assert code == 2 and "another agent does" in text
+    await host.end(signal.SIGTERM)
+    (host.root / "state" / "ledger.jsonl").write_text("nonsense\n")
+    code, text = await host.call("run", *host.places)
+    assert code == 2 and "cannot read line 1 of" in text
