@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def local_command(bundle: Path, events: str, state: Path, install_root: Path, ou
     """Deploy a bundle to this host, without a coordinator. Exits with 1 if the deployment failed."""
     layout = Layout(state.absolute())
     layout.create()
-    status.lock(layout)
+    held = status.lock(layout)
     wish = Wish(
         bundle=bundle,
         events=tuple(event.strip() for event in events.split(",") if event.strip()),
@@ -60,7 +61,10 @@ def local_command(bundle: Path, events: str, state: Path, install_root: Path, ou
         **{name: value for name, value in given.items() if value is not None},
     )
     told = _tell if output == "text" else _say_nothing
-    deployment = asyncio.run(_interruptible(LocalRun(wish, layout, SystemClock(), told)))
+    try:
+        deployment = asyncio.run(_interruptible(LocalRun(wish, layout, SystemClock(), told)))
+    finally:
+        os.close(held)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(deployment), indent=2).decode())
     else:

@@ -24,6 +24,8 @@ class RealHost:
 
     def look(self, path: str) -> Thing | None:
         """What is at `path`; None where nothing is, or where a link or a file stands on the way."""
+        if not self._root.exists():
+            return None
         with Directories(str(self._root)) as directories:
             return look(directories, path)
 
