@@ -10,7 +10,7 @@ from rich.text import Text
 from shiftwork_coordinator.cli.follow import Back, Lost, Update
 from shiftwork_coordinator.cli.output import clean, duration
 from shiftwork_coordinator.cli.views import Deployment, History, Target
-from shiftwork_coordinator.cli.words import event_time, progress, reasons
+from shiftwork_coordinator.cli.words import event_time, reasons, standing
 from shiftwork_coordinator.ports import Clock
 
 MARKS = {
@@ -23,6 +23,8 @@ MARKS = {
 }
 ORDER = ("Failed", "InProgress", "Ready", "Unknown", "Pending", "Succeeded", "Skipped")
 """What gives way first when there are more targets than lines stands last."""
+COLUMNS = ((1, 1), (14, 32), (18, 20), (6, 12), (0, None))
+"""Least and greatest width of mark, target, event, time and traffic: 80 columns hold them all."""
 AROUND = 8
 """Lines of the screen that are not targets."""
 
@@ -58,7 +60,7 @@ def picture(view: Deployment | None, now: float, room: int, lost: str = "") -> R
     """The deployment in at most `room` target lines, between a heading and the reasons why it waits."""
     parts: list[RenderableType] = []
     if view is not None:
-        parts += [Text(_heading(view, now), style="bold", overflow="ellipsis", no_wrap=True), _targets(view, now, room)]
+        parts += [Text(_heading(view, now), style="bold"), Text(standing(view)), _targets(view, now, room)]
         parts += [Text(f"  waiting: {line}", style="yellow") for line in _waiting(view, now)]
     if lost:
         parts.append(Text(clean(lost), style="bold yellow"))
@@ -68,7 +70,7 @@ def picture(view: Deployment | None, now: float, room: int, lost: str = "") -> R
 def _heading(view: Deployment, now: float) -> str:
     begun = view.start_time or view.create_time
     took = f", {duration((view.complete_time or now) - begun)}" if begun else ""
-    return clean(f"{view.deployment_id} {view.group}: {progress(view)}{took}")
+    return clean(f"{view.deployment_id} {view.group}: {view.status}{took}")
 
 
 def _waiting(view: Deployment, now: float) -> list[str]:
@@ -77,8 +79,8 @@ def _waiting(view: Deployment, now: float) -> list[str]:
 
 def _targets(view: Deployment, now: float, room: int) -> Table:
     grid = Table.grid(padding=(0, 2))
-    for ratio in (None, None, None, None, 1):
-        grid.add_column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+    for least, most in COLUMNS:
+        grid.add_column(min_width=least, max_width=most, no_wrap=True, overflow="ellipsis")
     shown = _chosen(view.targets, room)
     for target in shown:
         grid.add_row(*_line(target, now))

@@ -30,6 +30,7 @@ def plan(group: tuple[str, str], revision: str, config: str | None, call: Call) 
     if call.json:
         click.echo(answer.pretty())
     else:
+        _heading(told)
         _batches(_list(told, "batches"))
         _steps(_list(told, "steps"))
         _problems(problems)
@@ -39,6 +40,12 @@ def plan(group: tuple[str, str], revision: str, config: str | None, call: Call) 
 def _list(told: Told, name: str) -> list[Any]:
     found = told.get(name)
     return found if isinstance(found, list) else []
+
+
+def _heading(told: Told) -> None:
+    for name, words in (("config", "deployment config"), ("balancers", "load balancers"), ("events", "events")):
+        if told.get(name):
+            click.echo(f"{words}: {_value(told[name])}")
 
 
 def _batches(batches: list[Any]) -> None:

@@ -22,8 +22,13 @@ def capacity(view: Deployment) -> str:
 
 def progress(view: Deployment) -> str:
     """Status, batch and capacity, as far as known."""
+    return ", ".join(part for part in (view.status, standing(view)) if part)
+
+
+def standing(view: Deployment) -> str:
+    """Batch and capacity, as far as known."""
     batch = f"batch {view.batch} of {max(view.batches, view.batch)}" if view.batch else ""
-    return ", ".join(part for part in (view.status, batch, capacity(view)) if part)
+    return ", ".join(part for part in (batch, capacity(view)) if part)
 
 
 def counts(view: Deployment) -> str:

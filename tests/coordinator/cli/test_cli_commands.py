@@ -60,6 +60,8 @@ async def test_push_of_what_is_no_archive_is_invalid(fake, cli, tmp_path):
 
 async def test_plan_prints_batches_steps_and_problems(fake, cli):
     plan = {
+        "config": "CodeDeployDefault.HalfAtATime",
+        "balancers": ["haproxy tcp://127.0.0.1:9999"],
         "batches": [{"number": 1, "targets": ["web-1", "web-2"], "inService": 2, "minimum": 2}],
         "steps": [{"at": "batch 1", "balancer": "haproxy: deregister web-1", "inService": 3}, "wait until quiet"],
         "problems": [{"message": "no health checks", "fatal": False, "instance": "web-3"}],
@@ -67,6 +69,8 @@ async def test_plan_prints_batches_steps_and_problems(fake, cli):
     fake.on("POST", "/v1/plan", plan)
     ran = await cli("plan", "web/production", "--revision", "sha256:ab")
     assert ran.out.splitlines() == [
+        "deployment config: CodeDeployDefault.HalfAtATime",
+        "load balancers: haproxy tcp://127.0.0.1:9999",
         "batch 1: web-1, web-2 (in service 2, minimum 2)",
         "   1  batch 1  haproxy: deregister web-1  (in service 3)",
         "   2  wait until quiet",
