@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shiftwork_coordinator.cli.exits import DONE, FAILED, INTERRUPTED, INVALID, UNREACHABLE
+from shiftwork_coordinator.cli.exits import DONE, FAILED, INTERRUPTED, INVALID, READER_GONE, UNREACHABLE
 from shiftwork_coordinator.cli.root import root
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -59,4 +59,4 @@ def test_an_option_that_is_not_told_is_found():
 
 def test_every_exit_code_has_its_row():
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.M)}
-    assert told == {DONE, FAILED, INVALID, UNREACHABLE, INTERRUPTED}
+    assert told == {DONE, FAILED, INVALID, UNREACHABLE, INTERRUPTED, READER_GONE}

@@ -15,6 +15,8 @@ UNREACHABLE: Final = 3
 """The coordinator cannot be reached, refuses, or answers nonsense."""
 INTERRUPTED: Final = 130
 """Ctrl-C, as shells report it."""
+READER_GONE: Final = 141
+"""The reader of a pipe has gone, as shells report it: what came after is unknown, so it is not DONE."""
 
 
 def exit_code(error: ShiftworkError) -> int:

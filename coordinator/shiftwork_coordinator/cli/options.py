@@ -27,6 +27,10 @@ class Call:
         self._data = data
         self.json = output == "json"
 
+    def refined(self, data: Path | None, output: str) -> Call:
+        """The same, unless told otherwise closer to the command."""
+        return Call(data or self._data, "json" if self.json else output)
+
     def run(self, body: Callable[[Api], Awaitable[T]]) -> T:
         """The result of `body`, given a connection to the coordinator."""
         from shiftwork_coordinator.cli.client import connected
@@ -54,7 +58,11 @@ def api_command(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(command)
     def with_call(*args: Any, output: str, data: Path | None, **kwargs: Any) -> Any:
-        return command(*args, call=Call(data, output), **kwargs)
+        context = click.get_current_context()
+        outer = context.find_object(Call)
+        call = outer.refined(data, output) if outer else Call(data, output)
+        context.obj = call
+        return command(*args, call=call, **kwargs)
 
     return with_call
 

@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from io import TextIOWrapper
+from typing import Any, Final, NoReturn
 
 import click
 
 from shiftwork_contract.errors import ShiftworkError
-from shiftwork_coordinator.cli.exits import INTERRUPTED, INVALID, exit_code
+from shiftwork_coordinator.cli.exits import INTERRUPTED, INVALID, READER_GONE, exit_code
 
 HERE: Final = "shiftwork_coordinator.cli"
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -35,6 +36,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+class ReaderGone(Exception):
+    """Nobody reads the output any more."""
+
+
 class Root(click.Group):
     """A group whose commands are imported when they are asked for."""
 
@@ -47,6 +52,12 @@ class Root(click.Group):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as err:
+            raise ReaderGone from err  # click would end with 1, and that is a failed deployment's
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -66,6 +77,7 @@ def root() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and ends the process with its exit code; every error is a sentence on stderr."""
+    _print_anything()
     try:
         result = root.main(args=args, prog_name="shiftwork", standalone_mode=False)
         sys.stdout.flush()
@@ -75,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except ShiftworkError as err:
         click.echo(f"shiftwork: {err}", err=True)
         sys.exit(exit_code(err))
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         _end_quietly()
     except OSError as err:
         name = f" {err.filename}" if err.filename else ""
@@ -87,6 +99,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _end_quietly() -> NoReturn:
-    """The reader of a pipe has gone, as `head` does: not an error, and the interpreter must not complain at its end."""
+    """The reader has gone, as `head` does: nothing to report, and the interpreter must not complain at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
+    sys.exit(READER_GONE)
+
+
+def _print_anything() -> None:
+    """In a locale without the character, `?` is better than a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")

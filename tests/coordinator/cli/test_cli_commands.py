@@ -215,3 +215,12 @@ async def test_token_create_refuses_what_contradicts_itself(fake, cli, args):
     ran = await cli("token", "create", *args)
     assert ran.code == 2
     assert not fake.asked
+
+
+async def test_options_of_a_group_reach_its_commands(fake, cli, tmp_path):
+    fake.on("POST", "/v1/instances/web-1/tags", {"instance": "web-1", "tags": {}})
+    ran = await cli("instances", "--output", "json", "tag", "web-1", "Role=web")
+    assert json.loads(ran.out) == {"instance": "web-1", "tags": {}}
+    ran = await cli("instances", "--data", str(tmp_path), "tag", "web-1", "Role=web")
+    assert ran.code == 3
+    assert str(tmp_path) in ran.err

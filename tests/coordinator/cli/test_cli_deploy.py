@@ -206,7 +206,6 @@ async def test_ctrl_c_leaves_it_running_and_says_so(created, view):
     )
     async with asyncio.timeout(20):
         await created.reached.wait()
-        await asyncio.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
     assert process.returncode == 130
