@@ -31,7 +31,7 @@ class Docker:
     def unusable(self) -> str:
         if attempt("version", "--format", "{{.Server.Version}}", within=10.0) is None:
             return "no Docker engine answers"
-        return ""
+        return "" if image.checkout() else "its image is built from the source tree, which is not here"
 
     def prepare(self, say: Say) -> str:
         return image.ensure(say)

@@ -22,17 +22,17 @@ PYTHON = "3.11"
 PLATFORMS = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-def checkout() -> Path:
-    """The source tree this package runs from. Raises InvalidRequest when it was installed without one."""
+def checkout() -> Path | None:
+    """The source tree this package runs from; None when it was installed without one."""
     root = Path(__file__).resolve().parents[3]
-    if not (root / "packaging" / "docker" / "Dockerfile").exists():
-        raise InvalidRequest("cannot build the lab's image: that needs the source tree; use --runtime process")
-    return root
+    return root if (root / "packaging" / "docker" / "Dockerfile").exists() else None
 
 
 def ensure(say: Say) -> str:
     """The tag of the images for this very source, built if there are none. Takes a minute then, else milliseconds."""
     root = checkout()
+    if root is None:
+        raise InvalidRequest("cannot build the lab's image: that needs the source tree; use --runtime process")
     tag = _digest(root)
     if attempt("image", "inspect", f"{REPOSITORY}:{tag}", f"{REPOSITORY}:{tag}-balancer") is None:
         _build(root, tag, say)
@@ -64,7 +64,14 @@ def _build(root: Path, tag: str, say: Say) -> None:
         for target, suffix in (("balancer", "-balancer"), ("shiftwork", "")):
             say(f"Building the image of the {'load balancer' if suffix else 'hosts'} ...")
             name_tag = f"{REPOSITORY}:{tag}{suffix}"
-            docker("build", "-q", "--target", target, "-t", name_tag, str(context), within=900)
+            _build_target(target, name_tag, context)
+
+
+def _build_target(target: str, tag: str, context: Path) -> None:
+    try:
+        docker("build", "-q", "--target", target, "-t", tag, str(context), within=900)
+    except Unavailable as err:
+        raise Unavailable(f"{err.message}\nThe lab runs without containers too: --runtime process") from err
 
 
 def _link_or_copy(source: str, target: str) -> None:
