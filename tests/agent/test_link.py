@@ -112,6 +112,20 @@ async def test_a_watched_group_is_reported_with_what_was_asked(bench: Bench, fre
         assert not [m for m in bench.coordinator.received[count:] if isinstance(m, Observed)]
 
 
+async def test_a_reading_never_claims_to_be_younger_than_its_oldest_part(bench: Bench, free_port: int) -> None:
+    """The probe was made before the gate was ordered and is not made again soon: it cannot speak for after that."""
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", free_port)
+    check = HealthCheck(tcp=f"127.0.0.1:{free_port}", interval=100.0, healthy=1)
+    async with bench.agent():
+        await bench.coordinator.send(Watch(1, "g-1", 7, check, every=0.1))
+        await bench.coordinator.expect(Observed, asked=7, gate=None)
+        await bench.coordinator.send(SetGate(1, "g-1", 8, f"127.0.0.1:{_other(free_port)}", "/g", False))
+        while (seen := await bench.coordinator.expect(Observed)).gate is None:
+            pass
+        assert seen.asked == 7
+    server.close()
+
+
 async def test_wishes_of_a_past_epoch_are_ignored(bench: Bench) -> None:
     bench.coordinator.epoch = 5
     async with bench.agent() as agent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,21 @@ async def test_a_hook_gets_a_clean_environment_and_its_bundle_as_directory(
 
 
 async def test_signals_are_as_a_script_expects_them(stage: Stage) -> None:
-    result, output = await stage.run(stage.script("grep -E 'Sig(Blk|Ign)' /proc/self/status; yes | head -1\n"))
+    shell = stage.script("grep SigIgn /proc/self/status; yes | head -1\n")
+    python = stage.script(
+        f"#!{sys.executable} -I\nprint(*(line for line in open('/proc/self/status') if 'SigBlk' in line))"
+    )
+    result, output = await stage.run(shell, python)
     assert isinstance(result, Result) and result.outcome == "succeeded"
-    assert {line.split()[1] for line in output.decode().splitlines()[:2]} == {"0" * 16}
+    assert [line.split()[1:] for line in output.decode().splitlines() if "Sig" in line] == [["0" * 16]] * 2
+
+
+async def test_shim_and_script_lead_a_session_and_a_group_of_their_own(stage: Stage) -> None:
+    script = stage.script(f"#!{sys.executable} -I\nimport os\nprint(os.getpid(), os.getpgrp(), os.getsid(0))\n")
+    _, output = await stage.run(script)
+    pid, group, session = map(int, output.split())
+    assert stage.shim._process is not None
+    assert pid == group and session == stage.shim._process.pid
 
 
 async def test_a_script_that_ignores_term_is_killed(stage: Stage) -> None:
