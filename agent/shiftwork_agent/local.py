@@ -15,6 +15,7 @@ from shiftwork_agent import hooks, status
 from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.layout import DEFAULT_STATE, Layout
 from shiftwork_agent.local_run import OUTPUT_LIMIT, Deployment, EventResult, LocalRun, Wish
+from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.revision import BundleType
 
@@ -52,7 +53,10 @@ FAILED = 1
 def local_command(bundle: Path, events: str, state: Path, install_root: Path, output: str, **given: Any) -> None:
     """Deploy a bundle to this host, without a coordinator. Exits with 1 if the deployment failed."""
     layout = Layout(state.absolute())
-    layout.create()
+    try:
+        layout.create()
+    except OSError as err:
+        raise InvalidRequest(f"cannot write to {state}: {err.strerror}; name another directory with --state") from err
     held = status.lock(layout)
     wish = Wish(
         bundle=bundle,
@@ -63,6 +67,8 @@ def local_command(bundle: Path, events: str, state: Path, install_root: Path, ou
     told = _tell if output == "text" else _say_nothing
     try:
         deployment = asyncio.run(_interruptible(LocalRun(wish, layout, SystemClock(), told)))
+    except asyncio.CancelledError:
+        raise click.ClickException("ended by SIGTERM") from None
     finally:
         os.close(held)
     if output == "json":

@@ -295,7 +295,7 @@ def _archived(bundle: Path, kind: BundleType, staging: Path) -> Path:
     archive = staging / "bundle"
     if kind is BundleType.DIRECTORY:
         with archive.open("wb") as out:
-            pack(bundle, out, level=1)
+            pack(bundle, out, level=0)
     else:
         shutil.copyfile(bundle, archive)
     return archive

@@ -76,10 +76,11 @@ class GroupFiles:
     def enter(self, phase: str) -> None:
         write_atomically(self.directory / "phase", phase.encode())
 
-    def end(self) -> None:
+    def end(self, step: Step) -> None:
         """The change first: a phase without a change means nothing."""
         (self.directory / "change.json").unlink(missing_ok=True)
         sync_directory(self.directory)
+        step("forget the phase")
         (self.directory / "phase").unlink(missing_ok=True)
 
 
@@ -230,7 +231,7 @@ class Applier:
         used = {owned.original for owned in self._change.after.owned}
         self._forget_originals(path.name for path in list(self._files.originals.iterdir()) if path.name not in used)
         self._step("end")
-        self._files.end()
+        self._files.end(self._step)
 
     def _revert(self) -> None:
         """Can be done again after any part of it."""
@@ -244,7 +245,7 @@ class Applier:
                 self._remove(put.staged)
         self._forget_originals(put.save for put in self._plan.puts if put.save)
         self._step("end")
-        self._files.end()
+        self._files.end(self._step)
 
     def _unswap(self) -> None:
         for adjust in reversed(self._plan.adjusts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import stat
@@ -69,10 +68,6 @@ def look(directories: Directories, path: str) -> Thing | None:
         found = os.stat(name or ".", dir_fd=parent, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as err:
-        if err.errno == errno.ELOOP:
-            return None
-        raise
     return thing(found)
 
 

@@ -85,9 +85,10 @@ class _Planner:
 
     def finish(self) -> Plan:
         leave = []
+        self._restore_under_directories()
         for path in sorted(self._owned, key=lambda p: p.split("/"), reverse=True):
             former = self._owned[path]
-            if path in self._after or any(path.startswith(gone + "/") for gone in self._gone):
+            if path in self._after or any(path == gone or path.startswith(gone + "/") for gone in self._gone):
                 continue
             if former.kind == "dir":
                 leave.append(path)
@@ -96,13 +97,26 @@ class _Planner:
         owned = tuple(self._after[path] for path in sorted(self._after))
         return Plan(tuple(self._puts), tuple(self._drops), tuple(self._adjusts), tuple(leave), owned)
 
+    def _restore_under_directories(self) -> None:
+        """A foreign file whose place a directory had taken comes back if nothing else needs the place."""
+        for path, former in self._owned.items():
+            if former.kind != "dir" or not former.original or path in self._after:
+                continue
+            below = self._host.below(path)
+            if all(inside in self._owned and inside not in self._after for inside in below):
+                self._gone.append(path)
+                self._restore(former)
+
+    def _restore(self, former: Owned) -> None:
+        staged, aside = self._names(former.path)
+        self._puts.append(Put(former.path, "file", staged, aside=aside, original=former.original))
+
     def _give_up(self, former: Owned) -> None:
         here = self._host.look(former.path)
         if here is None or here.kind in ("dir", "other"):
             return
         if former.original:
-            staged, aside = self._names(former.path)
-            self._puts.append(Put(former.path, "file", staged, aside=aside, original=former.original))
+            self._restore(former)
         else:
             self._drops.append(Drop(former.path, self._names(former.path)[1]))
 
