@@ -43,7 +43,8 @@ def no_instances(group: Group, instances: Iterable[Instance]) -> InvalidRequest:
     wanted = ", ".join(filter(None, (wanted, *group.settings.instances.names)))
     return InvalidRequest(
         f"cannot deploy to {group.application}/{group.name}: no joined instance matches"
-        f" {wanted or 'its empty selector'}; joined are: {names}; tag one with `shiftwork instances tag INSTANCE KEY=VALUE` or join one",
+        f" {wanted or 'its empty selector'}; joined are: {names};"
+        " tag one with `shiftwork instances tag INSTANCE KEY=VALUE` or join one",
         code="NO_INSTANCES",
     )
 

@@ -228,6 +228,7 @@ class Instance(Row, frozen=True):
     joined_at: float = 0.0
     revoked_at: float | None = None
     certificate_serial: str = ""
+    previous_serial: str = ""
     agent_version: str = ""
     last_seen: float | None = None
 

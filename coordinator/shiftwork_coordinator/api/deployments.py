@@ -1,0 +1,141 @@
+"""Deployments: create, look, steer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator import operations
+from shiftwork_coordinator.api import views
+from shiftwork_coordinator.api.server import body, caller, flag, reply, services
+from shiftwork_coordinator.model.rows import Deployment, Target
+from shiftwork_coordinator.model.status import ENDED
+from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
+
+LUMP = 0.2
+"""Seconds between two views of the same deployment to one watcher."""
+
+
+class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    now: bool = False
+    rollback: bool | None = None
+
+
+async def create(request: web.Request) -> web.Response:
+    home = services(request).home
+    asked = await body(request, operations.CreateDeployment)
+    row = await operations.create_deployment(home, asked, caller(request).who)
+    return reply(await view(home, row.id), status=201)
+
+
+async def plan(request: web.Request) -> web.Response:
+    return reply(await operations.plan(services(request).home, await body(request, operations.CreateDeployment)))
+
+
+async def listed(request: web.Request) -> web.Response:
+    home, query = services(request).home, request.query
+    rows = await home.store.deployments(
+        application=query.get("application"),
+        group=query.get("group"),
+        statuses=ACTIVE if flag(query, "active") else None,
+        limit=_limit(query.get("limit", "50")),
+    )
+    return reply({"deployments": [views.deployment(row, await home.store.targets(row.id)) for row in rows]})
+
+
+def _limit(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 500:
+        raise InvalidRequest(f"cannot list {text!r} deployments: the limit is 1 to 500")
+    return int(text)
+
+
+async def show(request: web.Request) -> web.Response:
+    return reply(await view(services(request).home, request.match_info["id"]))
+
+
+async def why(request: web.Request) -> web.Response:
+    home, id = services(request).home, request.match_info["id"]
+    await view(home, id)
+    return reply({"waiting": home.reasons(id)})
+
+
+async def stop(request: web.Request) -> web.Response:
+    home, id = services(request).home, request.match_info["id"]
+    asked = await body(request, Stop)
+    await operations.stop_deployment(home, id, now=asked.now, rollback=asked.rollback, who=caller(request).who)
+    return reply(await view(home, id))
+
+
+async def proceed(request: web.Request) -> web.Response:
+    home, id = services(request).home, request.match_info["id"]
+    await operations.continue_deployment(home, id, who=caller(request).who)
+    return reply(await view(home, id))
+
+
+async def rollback(request: web.Request) -> web.Response:
+    home = services(request).home
+    row = await operations.rollback_deployment(home, request.match_info["id"], who=caller(request).who)
+    return reply(await view(home, row.id), status=201)
+
+
+async def view(home: Coordinator, id: str) -> views.View:
+    """The deployment with its targets, as it is now. Raises InvalidRequest (404) for an unknown one."""
+    row, targets = await rows(home, id)
+    seen = views.Seen(
+        reasons=home.reasons(id),
+        in_service=home.in_service(id),
+        agents={name: home.agents.seen(name) for name in targets},
+    )
+    events = await home.store.events(id)
+    return {**views.deployment(row, targets, seen), "targets": views.targets(row, targets, events, seen)}
+
+
+async def rows(home: Coordinator, id: str) -> tuple[Deployment, dict[str, Target]]:
+    run = home.runs.get(id)
+    if run is not None:
+        return run.image.deployment, run.image.targets
+    row = await home.store.deployment(id)
+    if row is None:
+        raise InvalidRequest(
+            f"cannot find the deployment {id[:80]!r}; `shiftwork list` shows them",
+            code="DeploymentDoesNotExistException",
+        )
+    return row, await home.store.targets(id)
+
+
+# Server-sent events
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """History lines and views until the deployment has ended; the last view is the final one."""
+    home, id = services(request).home, request.match_info["id"]
+    await rows(home, id)
+    after = request.headers.get("Last-Event-ID") or request.query.get("after", "0")
+    if not after.isdigit():
+        raise InvalidRequest(f"cannot go on after event {after!r}: give the number of an event")
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await answer.prepare(request)
+    async for piece in _stream(home, id, int(after)):
+        await answer.write(piece)
+    return answer
+
+
+async def _stream(home: Coordinator, id: str, after: int) -> AsyncIterator[bytes]:
+    async for _ in home.changes(id):
+        final = await view(home, id)
+        for number, line in await home.store.history(id, after):
+            after = number
+            yield _sse("history", line, number)
+        yield _sse("view", final)
+        if final["status"] in ENDED:
+            return
+        await asyncio.sleep(LUMP)
+
+
+def _sse(event: str, data: object, number: int | None = None) -> bytes:
+    head = f"id: {number}\n" if number is not None else ""
+    return f"{head}event: {event}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"

@@ -1,0 +1,60 @@
+"""Applications and their deployment groups."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator.api.server import body, caller, reply, services
+from shiftwork_coordinator.applying import apply as apply_file
+from shiftwork_coordinator.creation import matching
+
+
+class Apply(msgspec.Struct, frozen=True):
+    text: str
+    file: str = "shiftwork.yml"
+
+
+async def apply(request: web.Request) -> web.Response:
+    asked = await body(request, Apply)
+    report = await apply_file(services(request).home, asked.text, asked.file, caller(request).who)
+    return reply({"changes": report})
+
+
+async def applications(request: web.Request) -> web.Response:
+    found: dict[str, list[str]] = {}
+    for group in await services(request).home.store.groups():
+        found.setdefault(group.application, []).append(group.name)
+    rows = [{"applicationName": name, "groups": sorted(groups)} for name, groups in sorted(found.items())]
+    return reply({"applications": rows})
+
+
+async def group(request: web.Request) -> web.Response:
+    store = services(request).home.store
+    application, name = request.match_info["application"], request.match_info["group"]
+    row = await store.group(application, name)
+    if row is None:
+        raise InvalidRequest(
+            f"cannot find the deployment group {application}/{name}", code="DeploymentGroupDoesNotExistException"
+        )
+    installed, health = await store.installed(row.id), await store.health(row.id)
+    instances = [
+        {
+            "instance": instance.name,
+            "installed": installed[instance.name].installed if instance.name in installed else "",
+            "healthy": health[instance.name].healthy if instance.name in health else None,
+        }
+        for instance in matching(await store.instances(), row.settings.instances)
+    ]
+    return reply(
+        {
+            "applicationName": row.application,
+            "deploymentGroupName": row.name,
+            "deploymentGroupId": row.id,
+            "settings": row.settings,
+            "lastGood": row.last_good,
+            "lastGoodDeployment": row.last_good_deployment,
+            "instances": instances,
+        }
+    )

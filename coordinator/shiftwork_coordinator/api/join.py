@@ -1,0 +1,32 @@
+"""Joining, and the link that every joined agent keeps open."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from shiftwork_coordinator import joining
+from shiftwork_coordinator.api.agents import serve_link
+from shiftwork_coordinator.api.server import body, caller, reply, services
+
+
+async def join(request: web.Request) -> web.Response:
+    found = services(request)
+    asked = await body(request, joining.Join)
+    row, certificate = await joining.join(found.home.store, found.home.clock, found.authority, asked)
+    return reply(
+        {
+            "instance": row.name,
+            "certificate": certificate,
+            "ca": found.authority.pem,
+            "coordinators": _addresses(request),
+        }
+    )
+
+
+def _addresses(request: web.Request) -> list[str]:
+    """The configured addresses; without any, the one that this very request came to: it is known to work."""
+    return list(services(request).addresses) or [f"https://{request.host}"]
+
+
+async def link(request: web.Request) -> web.StreamResponse:
+    return await serve_link(request, services(request).home, caller(request).instance)

@@ -1,0 +1,56 @@
+"""Revisions: pushed by people, fetched by agents."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+from aiohttp import web
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.revision import BundleType
+from shiftwork_coordinator.api.server import caller, reply, services
+from shiftwork_coordinator.pushing import Push, keep
+
+PIECE = 1 << 20
+
+
+async def push(request: web.Request) -> web.Response:
+    """The body is the archive, streamed to disk before anything looks at it."""
+    found = services(request)
+    asked = _asked(request)
+    temporary = found.bundles.temporary()
+    try:
+        with temporary.open("xb") as file:
+            async for piece in request.content.iter_chunked(PIECE):
+                file.write(piece)
+        row, new, warnings = await keep(found.home, found.bundles, temporary, asked, caller(request).who)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    view = {"revision": row.revision.identity, "size": row.size, "entries": row.entries, "new": new}
+    return reply({**view, "warnings": warnings}, status=201 if new else 200)
+
+
+def _asked(request: web.Request) -> Push:
+    query = request.query
+    kinds = [kind.value for kind in BundleType if kind is not BundleType.DIRECTORY]
+    kind = query.get("type", "tgz")
+    if kind not in kinds:
+        raise InvalidRequest(f"cannot push a {kind!r}: the type is one of {', '.join(kinds)}")
+    if not query.get("application"):
+        raise InvalidRequest("cannot push without an application: add ?application=NAME")
+    return Push(query["application"], BundleType(kind), query.get("description", ""))
+
+
+async def listed(request: web.Request) -> web.Response:
+    rows = await services(request).home.store.revisions(request.query.get("application", ""))
+    return reply({"revisions": [msgspec.to_builtins(row) for row in rows]})
+
+
+async def bundle(request: web.Request) -> web.StreamResponse:
+    """The archive as it was pushed; ranges are honoured, so that an agent resumes after a cut."""
+    path = services(request).bundles.path(request.match_info["identity"])
+    if not path.is_file():
+        raise InvalidRequest(f"cannot find the bundle {request.match_info['identity']}", code="NotFound")
+    return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})

@@ -1,0 +1,59 @@
+"""The table of routes. Each stands here with its auth class; what does not is not served."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from shiftwork_coordinator.auth import Auth
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    method: str
+    path: str
+    auth: Auth
+    handler: Handler
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.auth, Auth):
+            raise TypeError(f"the route {self.method} {self.path} has no auth class")
+
+
+def table() -> tuple[Route, ...]:
+    from shiftwork_coordinator.api import about, deployments, groups, instances, join, output, revisions
+    from shiftwork_coordinator.api import tokens as token
+
+    return (
+        Route("GET", "/v1/health", Auth.PUBLIC, about.health),
+        Route("GET", "/v1/ca.pem", Auth.PUBLIC, about.ca),
+        Route("GET", "/metrics", Auth.VIEWER, about.metrics),
+        Route("GET", "/v1/audit", Auth.ADMIN, about.audit),
+        Route("POST", "/v1/join", Auth.JOIN, join.join),
+        Route("GET", "/v1/agent/link", Auth.AGENT, join.link),
+        Route("GET", "/v1/agent/bundles/{identity}", Auth.AGENT, revisions.bundle),
+        Route("POST", "/v1/apply", Auth.ADMIN, groups.apply),
+        Route("GET", "/v1/applications", Auth.VIEWER, groups.applications),
+        Route("GET", "/v1/groups/{application}/{group}", Auth.VIEWER, groups.group),
+        Route("POST", "/v1/revisions", Auth.DEPLOYER, revisions.push),
+        Route("GET", "/v1/revisions", Auth.VIEWER, revisions.listed),
+        Route("POST", "/v1/plan", Auth.VIEWER, deployments.plan),
+        Route("POST", "/v1/deployments", Auth.DEPLOYER, deployments.create),
+        Route("GET", "/v1/deployments", Auth.VIEWER, deployments.listed),
+        Route("GET", "/v1/deployments/{id}", Auth.VIEWER, deployments.show),
+        Route("GET", "/v1/deployments/{id}/why", Auth.VIEWER, deployments.why),
+        Route("GET", "/v1/deployments/{id}/events", Auth.VIEWER, deployments.events),
+        Route("GET", "/v1/deployments/{id}/logs", Auth.VIEWER, output.logs),
+        Route("POST", "/v1/deployments/{id}/stop", Auth.DEPLOYER, deployments.stop),
+        Route("POST", "/v1/deployments/{id}/continue", Auth.APPROVER, deployments.proceed),
+        Route("POST", "/v1/deployments/{id}/rollback", Auth.DEPLOYER, deployments.rollback),
+        Route("GET", "/v1/instances", Auth.VIEWER, instances.listed),
+        Route("POST", "/v1/instances/{name}/tags", Auth.ADMIN, instances.tag),
+        Route("POST", "/v1/instances/{name}/revoke", Auth.ADMIN, instances.revoke),
+        Route("POST", "/v1/tokens", Auth.ADMIN, token.create),
+        Route("GET", "/v1/tokens", Auth.ADMIN, token.listed),
+        Route("DELETE", "/v1/tokens/{id}", Auth.ADMIN, token.revoke),
+    )

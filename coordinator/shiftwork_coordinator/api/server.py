@@ -1,0 +1,73 @@
+"""The application: the table of routes behind admission, with what handlers need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from shiftwork_coordinator.api.errors import errors
+from shiftwork_coordinator.api.routes import Route, table
+from shiftwork_coordinator.auth import CALLER, Caller, admit
+from shiftwork_coordinator.metrics import Metrics
+from shiftwork_coordinator.pki import Authority
+from shiftwork_coordinator.shell.coordinator import Coordinator
+from shiftwork_coordinator.store import Bundles, Lease
+
+T = TypeVar("T")
+BODY_LIMIT = 1 << 20
+"""Bytes of a JSON body; uploads are streamed and not bound by it."""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What handlers work with. `addresses`: URLs under which agents reach this coordinator, when they are configured."""
+
+    home: Coordinator
+    authority: Authority
+    bundles: Bundles
+    metrics: Metrics
+    lease: Lease
+    addresses: tuple[str, ...] = ()
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def application(services: Services) -> web.Application:
+    app = web.Application(middlewares=[errors], client_max_size=BODY_LIMIT)
+    app[SERVICES] = services
+    for route in table():
+        app.router.add_route(route.method, route.path, _guarded(route))
+    return app
+
+
+def _guarded(route: Route) -> Any:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        home = request.app[SERVICES].home
+        request[CALLER] = await admit(request, route.auth, home.store, home.clock)
+        return await route.handler(request)
+
+    return handle
+
+
+def services(request: web.Request) -> Services:
+    return request.app[SERVICES]
+
+
+def caller(request: web.Request) -> Caller:
+    return request[CALLER]
+
+
+async def body(request: web.Request, kind: type[T]) -> T:
+    """The JSON body as `kind`; an empty one counts as {}. Raises msgspec's errors, which become 400."""
+    return msgspec.json.decode(await request.read() or b"{}", type=kind)
+
+
+def reply(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "").lower() in ("1", "true", "yes")

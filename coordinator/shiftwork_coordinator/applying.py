@@ -1,0 +1,146 @@
+"""`apply`: a shiftwork.yml becomes applications, groups and configs. The same file again changes nothing."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
+from shiftwork_coordinator.creation import config_named
+from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, checked, full_name
+from shiftwork_coordinator.model.rows import CustomConfig, Group
+from shiftwork_coordinator.model.settings import DURATIONS, ApplicationFile, ConfigSettings, GroupSettings
+from shiftwork_coordinator.pki import NAME
+from shiftwork_coordinator.shell.agents import Agents
+from shiftwork_coordinator.shell.balancing import Balancing
+from shiftwork_coordinator.shell.coordinator import Coordinator
+from shiftwork_coordinator.store import Audit, Change, Put
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_FREE = frozenset({"environment", "tags"})
+"""Mappings whose keys are the user's own."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """`change` is created, changed or unchanged; `detail` names what differs."""
+
+    kind: str
+    name: str
+    change: str
+    detail: str = ""
+
+
+async def apply(home: Coordinator, text: str, file: str, who: str) -> list[Applied]:
+    """All of the file or nothing of it. Raises InvalidRequest with the place in the file where that is known."""
+    wanted = read(text, file)
+    configs = {name: _config(name, settings) for name, settings in wanted.configs.items()}
+    known = await home.store.configs()
+    for name, settings in wanted.groups.items():
+        _check_group(home, f"{wanted.application}/{name}", settings, {**known, **configs})
+    changes: list[Change] = []
+    report = [_put_config(known, config, changes) for config in configs.values()]
+    for name, settings in wanted.groups.items():
+        found = await home.store.group(wanted.application, name)
+        report.append(_put_group(found, wanted.application, name, settings, changes))
+    if changes:
+        await home.store.write(*changes, Audit(who, "apply", f"{file}: {len(changes)} changes", home.clock.now()))
+    return report
+
+
+def read(text: str, file: str) -> ApplicationFile:
+    """The file with durations as seconds and full config names."""
+    root = parse(text, file)
+    if root is None:
+        raise InvalidRequest(f"{file}:1:1: the file is empty; it needs at least `application: NAME`")
+
+    def convert(value: Any) -> ApplicationFile:
+        return msgspec.convert(seconds(value), ApplicationFile)
+
+    try:
+        found = convert(plain(root))
+    except msgspec.ValidationError as err:
+        problem, place = locate(root, str(err), convert)
+        raise place.fail(problem) from err
+    _check_names(root, found)
+    groups = {name: replace(g, config=full_name(g.config)) for name, g in found.groups.items()}
+    return replace(found, groups=groups)
+
+
+def _check_names(root: Marked, found: ApplicationFile) -> None:
+    for name in (found.application, *found.groups):
+        if not NAME.fullmatch(name):
+            raise root.fail(f"cannot use the name {name[:80]!r}: 1 to 63 letters, digits, dots, underscores, hyphens")
+
+
+def seconds(value: Any) -> Any:
+    """`value` with 500ms, 30s, 5m or 1h as numbers of seconds, wherever a duration is due."""
+    if isinstance(value, list):
+        return [seconds(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: v if k in _FREE else _duration(v) if k in DURATIONS else seconds(v) for k, v in value.items()}
+
+
+def _duration(value: Any) -> Any:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else value
+
+
+def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
+    minimum = settings.minimum_healthy_hosts
+    match = re.fullmatch(r"(\d+)\s*%", minimum) if isinstance(minimum, str) else None
+    if isinstance(minimum, str) and not match:
+        raise InvalidRequest(
+            f'cannot define config {name!r}: minimum_healthy_hosts is a count such as 3 or a share such as "75%",'
+            f" not {minimum!r}"
+        )
+    hosts = (
+        MinimumHealthyHosts("FLEET_PERCENT", int(match[1]))
+        if match
+        else MinimumHealthyHosts("HOST_COUNT", int(minimum))
+    )
+    return checked(DeploymentConfig(name, hosts, settings.pace, settings.max_failed, settings.bake))
+
+
+def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
+    """Everything that can be found wrong without asking anybody."""
+    config_named(settings.config, configs)
+    check = settings.health
+    given = [kind for kind in ("http", "tcp", "command") if check and getattr(check, kind)]
+    if check is not None and len(given) != 1:
+        raise InvalidRequest(
+            f"cannot use the health check of {name}: give one of http, tcp, command, not {given or 'none'}"
+        )
+    if not settings.instances.tags and not settings.instances.names:
+        raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
+    Balancing("check", settings, {}, Agents(home.clock, lambda instance: None), home.epoch)
+
+
+def _put_config(known: dict[str, DeploymentConfig], config: DeploymentConfig, changes: list[Change]) -> Applied:
+    if known.get(config.name) == config:
+        return Applied("config", config.name, "unchanged")
+    changes.append(Put(CustomConfig(config.name, config)))
+    return Applied("config", config.name, "changed" if config.name in known else "created")
+
+
+def _put_group(
+    found: Group | None, application: str, name: str, settings: GroupSettings, changes: list[Change]
+) -> Applied:
+    label = f"{application}/{name}"
+    if found is None:
+        changes.append(Put(Group(str(uuid.uuid4()), application, name, settings)))
+        return Applied("group", label, "created")
+    if found.settings == settings:
+        return Applied("group", label, "unchanged")
+    changes.append(Put(replace(found, settings=settings)))
+    return Applied("group", label, "changed", ", ".join(_differences(found.settings, settings)))
+
+
+def _differences(before: GroupSettings, after: GroupSettings) -> list[str]:
+    return [f for f in GroupSettings.__struct_fields__ if getattr(before, f) != getattr(after, f)]

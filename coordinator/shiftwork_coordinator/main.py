@@ -1,0 +1,158 @@
+"""`serve`: the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.messages import FromCoordinator
+from shiftwork_coordinator import joining, logs
+from shiftwork_coordinator.api.server import Services, application
+from shiftwork_coordinator.clock import SystemClock
+from shiftwork_coordinator.metrics import Metrics
+from shiftwork_coordinator.pki import Authority
+from shiftwork_coordinator.shell.coordinator import Coordinator
+from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store
+from shiftwork_coordinator.store.lease import RENEW_EVERY
+
+log = structlog.get_logger()
+SHUTDOWN = 1.0
+"""Seconds that open requests get to end; links and event streams are simply cut."""
+
+
+def serve(
+    data: Path, listen: str, database: str | None = None, config: Path | None = None, names: tuple[str, ...] = ()
+) -> int:
+    """Runs until SIGTERM or SIGINT. `names` are further host names or addresses for the server's certificate."""
+    logs.configure()
+    if config is not None:
+        raise InvalidRequest("cannot use --config: this version takes all its settings as options")
+    if database is not None and "://" in database and not database.startswith("sqlite"):
+        raise InvalidRequest(f"cannot use the database {database.partition('@')[0]!r}: this version has SQLite only")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(data, listen, database, names))
+    return 0
+
+
+async def _serve(data: Path, listen: str, database: str | None, names: tuple[str, ...]) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(_opened(data, database))
+        await stack.enter_async_context(_listening(services, data, listen, names))
+        notify("READY=1")
+        renewing = asyncio.ensure_future(_keep_lease(services))
+        stopping = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait({renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1")
+        stopping.cancel()
+        if renewing.done():
+            await renewing
+        renewing.cancel()
+        log.info("stopping")
+
+
+@asynccontextmanager
+async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
+    directory = DataDirectory(data)
+    clock = SystemClock()
+    store = await Store.open(database or data / "shiftwork.db")
+    lease = await Lease.take(store, clock, f"{socket.gethostname()}:{os.getpid()}")
+    authority, metrics = Authority(data / "ca", clock), Metrics()
+
+    async def issue(instance: str, csr: str) -> FromCoordinator:
+        return await joining.renew(store, clock, authority, instance, csr)
+
+    home = Coordinator(store, Outputs(data / "output"), clock, lease.epoch, lease.outlasts, metrics.ticked, issue)
+    await home.start()
+    try:
+        yield Services(home, authority, Bundles(data / "bundles"), metrics, lease)
+    finally:
+        await home.stop()
+        await store.close()
+        directory.close()
+
+
+async def _keep_lease(services: Services) -> None:
+    """Ends, with the reason raised, when the lease is lost: then this process must not act any more."""
+    while True:
+        await asyncio.sleep(RENEW_EVERY)
+        await services.lease.renew()
+
+
+@asynccontextmanager
+async def _listening(services: Services, data: Path, listen: str, names: tuple[str, ...]) -> AsyncIterator[None]:
+    host, port = _address(listen)
+    runner = web.AppRunner(application(services), access_log=None, shutdown_timeout=SHUTDOWN, handle_signals=False)
+    await runner.setup()
+    try:
+        context = services.authority.server_context(_names(host, names))
+        site = web.TCPSite(runner, host, port, ssl_context=context)
+        await site.start()
+        path = data / "shiftwork.sock"
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(runner, str(path)).start()
+        finally:
+            os.umask(before)
+        _announce(runner, data, host, path)
+        yield
+    finally:
+        (data / "serve.json").unlink(missing_ok=True)
+        await runner.cleanup()
+
+
+def _announce(runner: web.AppRunner, data: Path, host: str, path: Path) -> None:
+    """For people, and for the CLI on the same host."""
+    port = next(a[1] for a in runner.addresses if isinstance(a, tuple))
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    url = f"https://[{shown}]:{port}" if ":" in shown else f"https://{shown}:{port}"
+    told = {"url": url, "ca": str(data / "ca" / "ca.pem"), "socket": str(path), "pid": os.getpid()}
+    (data / "serve.json").write_text(json.dumps(told))
+    print(f"Listening on {url}; local socket {path}", flush=True)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidRequest(f"cannot listen on {listen!r}: give HOST:PORT, such as 0.0.0.0:7070")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _names(host: str, names: tuple[str, ...]) -> list[str]:
+    """Whatever agents may call this host, as far as it can be known here."""
+    own = {"localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn(), *names}
+    own |= _own_addresses()
+    if host not in ("0.0.0.0", "::"):
+        own.add(host)
+    return [str(name) for name in own if name]
+
+
+def _own_addresses() -> set[str]:
+    import psutil
+
+    found = (a for addresses in psutil.net_if_addrs().values() for a in addresses)
+    return {str(a.address) for a in found if a.family == socket.AF_INET}
+
+
+def notify(state: str) -> None:
+    """Tells systemd, where it is the parent."""
+    where = os.environ.get("NOTIFY_SOCKET")
+    if not where:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + where[1:] if where.startswith("@") else where)
+        sock.send(state.encode())
