@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -11,6 +12,7 @@ from aiohttp import web
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.auth import NotAllowed
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
 STATUS = ((NotAllowed, 403), (Denied, 401), (Conflict, 409), (Unavailable, 503), (InvalidRequest, 400))
 MISSING = ("DoesNotExistException", "NotFound")
@@ -28,9 +30,9 @@ def answer(status: int, code: str, message: str) -> web.Response:
 
 
 @web.middleware
-async def errors(request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:  # type: ignore[type-arg]
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)  # type: ignore[operator, no-any-return]
+        return await handler(request)
     except ShiftworkError as err:
         return answer(status_of(err), err.code, err.message)
     except msgspec.ValidationError as err:

@@ -22,7 +22,7 @@ BODY_LIMIT = 1 << 20
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What handlers work with. `addresses`: URLs under which agents reach this coordinator, when they are configured."""
+    """What handlers work with. `addresses`: URLs under which agents reach it, where they are configured."""
 
     home: Coordinator
     authority: Authority
