@@ -67,7 +67,16 @@ class Directories:
 def syncfs(descriptor: int) -> None:
     """Everything written to this file system so far is on the disk when this returns."""
     if _libc.syncfs(descriptor) != 0:
-        raise OSError(ctypes.get_errno(), "syncfs")
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def exchange(one: str, other: str) -> None:
+    """Two names change places in one step: at no moment is either of them missing."""
+    at, flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if _libc.renameat2(at, os.fsencode(one), at, os.fsencode(other), flag) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), other)
 
 
 def copy_content(source: int, target: int) -> None:

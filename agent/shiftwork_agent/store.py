@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from shiftwork_agent.bundle import Unpacked, unpack, verify_archive, verify_tree
+from shiftwork_agent.disk import exchange
 from shiftwork_agent.layout import sync_directory, write_atomically
 from shiftwork_contract.appspec import APPSPEC_NAMES
 from shiftwork_contract.archive import Limits
@@ -41,7 +42,7 @@ class About(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Store:
-    """Keeps at most `keep` revisions and `max_bytes` of them, not counting those that must stay."""
+    """Keeps at most `keep` revisions and `max_bytes` of them, and more only if more must stay."""
 
     def __init__(
         self,
@@ -112,14 +113,16 @@ class Store:
 
     def prune(self, stay: Collection[str]) -> list[str]:
         """Removes what was used longest ago until the limits hold, and returns the names. `stay` is never removed."""
-        found = sorted(self.stored(), key=lambda a: self._place(a.identity).stat().st_mtime, reverse=True)
-        kept, size, removed = 0, 0, []
-        for about in found:
-            kept, size = kept + 1, size + about.size
-            if about.identity not in stay and (kept > self._keep or size > self._max_bytes):
+        stored = self.stored()
+        staying = [about for about in stored if about.identity in stay]
+        others = [about for about in stored if about.identity not in stay]
+        kept, size, removed = len(staying), sum(about.size for about in staying), []
+        for about in sorted(others, key=lambda a: self._place(a.identity).stat().st_mtime, reverse=True):
+            if kept < self._keep and size + about.size <= self._max_bytes:
+                kept, size = kept + 1, size + about.size
+            else:
                 self._remove(about.identity)
                 removed.append(about.identity)
-                kept, size = kept - 1, size - about.size
         return removed
 
     def stored(self) -> list[About]:
@@ -136,8 +139,10 @@ class Store:
         tree.chmod(0o755)
         tree.rename(ready / "tree")
         write_atomically(ready / "about.json", msgspec.json.encode(about))
-        self._remove(identity)
-        ready.rename(self._place(identity))
+        if self._place(identity).exists():
+            exchange(str(ready), str(self._place(identity)))
+        else:
+            ready.rename(self._place(identity))
         sync_directory(self._revisions)
         return about
 

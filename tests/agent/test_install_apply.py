@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from shiftwork_agent.installer import Installer
@@ -246,6 +247,38 @@ async def test_permissions(world: World) -> None:
     await world.deploy({"app/a.txt": "a", "app/no.txt": "n", "app/b.sh": "b", "app/sub/c.txt": "c"}, appspec)
     modes = {name.removeprefix("srv/app/"): what[2:4] for name, what in world.tree().items() if what[0] == "file"}
     assert modes == {"a.txt": (0o600, 65534), "no.txt": (0o644, 0), "b.sh": (0o644, 0), "sub/c.txt": (0o4755, 65534)}
+
+
+async def test_a_revision_is_fetched_once_and_again_only_if_a_script_has_changed_it(world: World) -> None:
+    command = await world.deploy({"app/a": "1"})
+    await world.installer().prepare(command)
+    assert len(world.fetcher.fetched) == 1
+    inside = world.installer().bundle_dir(command.revision.identity) / "app/a"
+    inside.write_text("changed")
+    await world.installer().prepare(command)
+    assert len(world.fetcher.fetched) == 2 and inside.read_text() == "1"
+    inside.write_text("changed")
+    await world.installer().prepare(msgspec.structs.replace(command, group_id="other", file_exists_behavior="RETAIN"))
+    assert len(world.fetcher.fetched) == 2, "the first group runs from that tree"
+
+
+async def test_a_bundle_without_appspec_fails_prepare(world: World) -> None:
+    with pytest.raises(InvalidRequest, match="no AppSpec in its root"):
+        await world.installer().prepare(world.command({"app/a": "1"}, appspec=None))
+
+
+async def test_what_is_installed_or_kept_survives_pruning(world: World) -> None:
+    first = await world.deploy({"app/a": "0"}, group="one")
+    kept = await world.deploy({"app/b": "0"}, group="two")
+    for n in range(1, 8):
+        await world.deploy({"app/b": str(n)}, group="two", keep=(kept.revision.identity,))
+    stored = {about.identity for about in world.installer().store.stored()}
+    assert {first.revision.identity, kept.revision.identity} <= stored and len(stored) == 5
+
+
+async def test_a_group_id_is_one_name(world: World) -> None:
+    with pytest.raises(InvalidRequest, match="as a name"):
+        await world.deploy({"app/a": "1"}, group="../../etc")
 
 
 async def test_permissions_of_a_directory_both_revisions_have_change(world: World) -> None:
