@@ -43,7 +43,7 @@ async def _print(
         if as_json:
             click.echo(_object(line, known))
         else:
-            click.echo(clean(line) if strip else line)
+            click.echo(clean(line) if strip else line, color=True)
 
 
 async def _lines(api: Api, path: str, query: Mapping[str, object]) -> AsyncIterator[str]:

@@ -156,13 +156,15 @@ async def test_stop_and_continue_say_how(fake, cli, view):
 
 
 async def test_logs_are_passed_on_and_as_json_line_by_line(fake, cli):
-    fake.on("GET", f"{HERE}/logs", "web-1 Install | one\nweb-1 Install | zw\u00f6lf \xff".encode("latin-1"))
+    fake.on(
+        "GET", f"{HERE}/logs", "web-1 Install | \x1b[1mone\x1b[0m\nweb-1 Install | zw\u00f6lf \xff".encode("latin-1")
+    )
     ran = await cli("logs", ID, "--grep", "o", "--follow")
-    assert ran.out == "web-1 Install | one\nweb-1 Install | zw\ufffdlf \ufffd\n"
+    assert ran.out == "web-1 Install | \x1b[1mone\x1b[0m\nweb-1 Install | zw\ufffdlf \ufffd\n"
     assert fake.asked[-1].query == {"grep": "o", "follow": "true"}
     ran = await cli("logs", ID, "--output", "json")
     first = json.loads(ran.out.splitlines()[0])
-    assert first == {"targetId": "web-1", "lifecycleEventName": "Install", "line": "one"}
+    assert first == {"targetId": "web-1", "lifecycleEventName": "Install", "line": "\x1b[1mone\x1b[0m"}
     fake.on("GET", f"{HERE}/logs", b"a | b\n")
     ran = await cli("logs", ID, "--target", "web-1", "--event", "Install", "--output", "json")
     assert json.loads(ran.out) == {"targetId": "web-1", "lifecycleEventName": "Install", "line": "a | b"}

@@ -89,6 +89,7 @@ def test_the_last_picture_stays_and_a_lost_connection_is_shown(view):
         ("tab\tand\nline stay, as do ü and 日本", "tab\tand\nline stay, as do ü and 日本"),
         ("\x1b(Bcut\x1b", "cut"),
         ("\x1b]0;never ended", ""),
+        ("\x1bcreset", "reset"),
     ],
 )
 def test_nothing_is_left_that_a_terminal_obeys(dirty, left):
@@ -112,6 +113,11 @@ def test_many_reasons_are_counted(view):
     waiting = [{"code": "HOOK", "target": f"web-{n}", "message": "runs"} for n in range(9)]
     lines = reasons(msgspec.convert(view(waiting=waiting), Deployment), 0.0, most=3)
     assert lines == ["web-0: runs", "web-1: runs", "and 7 more: shiftwork why d-4K7Q2M9XA"]
+
+
+def test_reasons_are_clean(view):
+    waiting = [{"code": "HEALTH", "target": "web-1", "message": "its check says \x1b[2Jno"}]
+    assert reasons(msgspec.convert(view(waiting=waiting), Deployment), 0.0, most=3) == ["web-1: its check says no"]
 
 
 def test_events_split_anywhere_are_read_whole():
