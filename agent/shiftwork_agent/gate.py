@@ -75,6 +75,7 @@ class Gates:
         self._path, self._clock, self._changed, self._address = path, clock, changed, address
         self._gates: dict[str, Gate] = {}
         self._servers: dict[str, asyncio.Server] = {}
+        self._setting = asyncio.Lock()  # two at once would both try to bind, and the second would call it a problem
 
     async def restore(self) -> None:
         """Opens and closes what was open and closed when the agent stopped."""
@@ -88,16 +89,17 @@ class Gates:
 
     async def set(self, wanted: SetGate) -> None:
         """Returns once the new answer is in force; a gate that cannot listen says so in its state."""
-        gate = self._gates.get(wanted.group_id)
-        if not wanted.listen:
-            self._gates.pop(wanted.group_id, None)
-        elif gate is None:
-            self._gates[wanted.group_id] = Gate(wanted, self._clock.uptime())
-        else:
-            gate.change(wanted, self._clock.uptime())
-        kept = [gate.wanted for gate in self._gates.values()]
-        await asyncio.to_thread(write_atomically, self._path, msgspec.json.encode(kept))
-        await self._listen()
+        async with self._setting:
+            gate = self._gates.get(wanted.group_id)
+            if not wanted.listen:
+                self._gates.pop(wanted.group_id, None)
+            elif gate is None:
+                self._gates[wanted.group_id] = Gate(wanted, self._clock.uptime())
+            else:
+                gate.change(wanted, self._clock.uptime())
+            kept = [gate.wanted for gate in self._gates.values()]
+            await asyncio.to_thread(write_atomically, self._path, msgspec.json.encode(kept))
+            await self._listen()
         self._changed(wanted.group_id)
 
     def state(self, group_id: str) -> GateState | None:

@@ -121,6 +121,13 @@ async def test_state_is_kept_over_a_restart(gates: Gates, free_port: int, tmp_pa
     await again.close()
 
 
+async def test_two_orders_at_once_bind_once(gates: Gates, free_port: int) -> None:
+    await asyncio.gather(*(gates.set(order(free_port, True)) for _ in range(4)))
+    state = gates.state("g")
+    assert state is not None
+    assert state.problem == ""
+
+
 async def test_a_gate_that_cannot_listen_says_so(gates: Gates, free_port: int) -> None:
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", free_port)
     await gates.set(order(free_port, True))
