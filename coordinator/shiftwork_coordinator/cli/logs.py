@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("deployment")
 @click.option("--target", metavar="T", help="Only this target's.")
 @click.option("--event", metavar="E", help="Only this lifecycle event's.")
-@click.option("--grep", metavar="TEXT", help="Only lines with this in them.")
+@click.option("--grep", metavar="REGEX", help="Only lines in which this regular expression is found.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the deployment ends.")
 @api_command
 def logs(deployment: str, target: str | None, event: str | None, grep: str | None, follow: bool, call: Call) -> None:

@@ -37,10 +37,12 @@ def push(source: Path, application: str, description: str | None, call: Call) ->
         click.echo(answer.pretty())
         return
     told = answer.read(dict[str, Any])
-    from shiftwork_coordinator.cli.output import size, tell
+    from shiftwork_coordinator.cli.output import clean, size, tell
 
     known = "" if told.get("new", True) else "; the coordinator had it already"
     tell(f"{told.get('entries', '?')} entries, {size(int(told.get('size') or 0))}{known}")
+    for warning in told.get("warnings") or ():
+        tell(f"warning: {clean(str(warning))}")
     click.echo(told.get("revision", ""))
 
 

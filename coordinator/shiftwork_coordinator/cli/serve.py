@@ -30,11 +30,14 @@ class Address(click.ParamType[str]):
 @click.option("--listen", type=Address(), default=LISTEN, show_default=True, metavar="HOST:PORT")
 @click.option("--database", metavar="URL", help="postgresql://…; default: a SQLite file in the data directory.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
-def serve(data: Path | None, listen: str, database: str | None, config: Path | None) -> None:
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", help="Another name agents reach it by; may be repeated."
+)
+def serve(data: Path | None, listen: str, database: str | None, config: Path | None, names: tuple[str, ...]) -> int:
     """Run the coordinator in this process.
 
     The data directory defaults to /var/lib/shiftwork for root, else to ~/.local/share/shiftwork.
     """
     from shiftwork_coordinator.main import serve as run
 
-    run(data or default_data(os.environ, os.getuid()), listen, database, config)
+    return run(data or default_data(os.environ, os.getuid()), listen, database, config, names)

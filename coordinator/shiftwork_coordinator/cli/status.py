@@ -50,7 +50,7 @@ async def _current(api: Api, call: Call) -> None:
 @click.command("list")
 @click.option("--group", type=GroupName(), metavar="APPLICATION/GROUP", help="Only this deployment group's.")
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @api_command
 def list_deployments(group: tuple[str, str] | None, active: bool, limit: int, call: Call) -> None:
     """List deployments, newest first."""

@@ -79,7 +79,7 @@ def list_tokens(call: Call) -> None:
     from shiftwork_coordinator.cli.output import table
 
     known = answer.read(dict[str, list[dict[str, Any]]]).get("tokens", [])
-    table(("TOKEN", "KIND", "ROLE", "NAME", "USES", "UNTIL", "STATE"), map(_row, known))
+    table(("TOKEN", "KIND", "ROLE", "NAME", "USES LEFT", "UNTIL", "STATE"), map(_row, known))
     if not known:
         click.echo("No tokens.")
 
@@ -96,5 +96,6 @@ def revoke(token_id: str, call: Call) -> None:
 def _row(known: dict[str, Any]) -> tuple[str, ...]:
     from shiftwork_coordinator.cli.output import moment
 
-    named = [str(known.get(key) or "") for key in ("id", "kind", "role", "name", "uses")]
-    return (*named, moment(known.get("expiresAt")), "revoked" if known.get("revokedAt") else "")
+    named = [str(known.get(key) or "") for key in ("id", "kind", "role", "name")]
+    uses = "" if known.get("usesLeft") is None else str(known["usesLeft"])
+    return (*named, uses, moment(known.get("expiresAt")), "revoked" if known.get("revokedAt") else "")

@@ -42,11 +42,16 @@ async def test_push_packs_a_directory_and_prints_the_id_alone(fake, cli, tmp_pat
 async def test_push_sends_an_archive_as_it_is(fake, cli, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "AFTER", 0.0)
     (tmp_path / "app.zip").write_bytes(b"PK" * 300_000)
-    fake.on("POST", "/v1/revisions", {"revision": "sha256:ab", "size": 9, "entries": 2, "new": False})
+    fake.on(
+        "POST",
+        "/v1/revisions",
+        {"revision": "sha256:ab", "size": 9, "entries": 2, "new": False, "warnings": ["no hooks"]},
+    )
     ran = await cli("push", str(tmp_path / "app.zip"), "--application", "web", "--description", "a & b")
     assert fake.asked[-1].body == b"PK" * 300_000
     assert fake.asked[-1].query == {"application": "web", "type": "zip", "description": "a & b"}
     assert "the coordinator had it already" in ran.err
+    assert "warning: no hooks\n" in ran.err
     assert "Uploading ... 600.0 kB of 600.0 kB (100 %)" in ran.err
 
 
@@ -205,8 +210,12 @@ async def test_tokens(fake, cli):
         {"kind": "agent", "name": "web-1", "tags": {"Role": "web"}, "ttl": 900.0, "uses": 2},
         {"kind": "operator", "role": "viewer"},
     ]
-    fake.on("GET", "/v1/tokens", {"tokens": [{"id": "t-1", "kind": "operator", "role": "viewer", "expiresAt": None}]})
-    assert (await cli("token", "list")).out.splitlines()[1].split() == ["t-1", "operator", "viewer", "-"]
+    fake.on(
+        "GET",
+        "/v1/tokens",
+        {"tokens": [{"id": "t-1", "kind": "agent", "name": "web-1", "usesLeft": 0, "expiresAt": None}]},
+    )
+    assert (await cli("token", "list")).out.splitlines()[1].split() == ["t-1", "agent", "web-1", "0", "-"]
     fake.on("DELETE", "/v1/tokens/t-1", b"", 204)
     assert (await cli("token", "revoke", "t-1")).out == "Token t-1 is revoked.\n"
     assert (await cli("token", "revoke", "t-1", "--output", "json")).out == "{}\n"
