@@ -250,7 +250,7 @@ class CancelCommand(Message, frozen=True, tag=True):
 class HealthCheck(msgspec.Struct, frozen=True, rename="camel"):
     """One of `http` (URL, healthy = 2xx or 3xx), `tcp` (host:port) or `command` (argv, healthy = exit 0).
 
-    Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; before that there is no result.
+    Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; before that, no result.
     """
 
     http: str = ""
