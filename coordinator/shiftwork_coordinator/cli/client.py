@@ -32,7 +32,6 @@ ERRORS: Mapping[int, type[ShiftworkError]] = {
 }
 ADVICE: Mapping[int, str] = {
     401: "set SHIFTWORK_TOKEN to a token from `shiftwork token create --role …`",
-    403: "use a token whose role is high enough",
 }
 
 
@@ -147,7 +146,9 @@ def unreachable(where: Where, err: BaseException) -> Unavailable:
 
 def _why(where: Where, err: BaseException) -> str:
     if isinstance(err, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return f"its certificate is not trusted ({err}); set SHIFTWORK_CA to the coordinator's CA certificate"
+        return (
+            f"its certificate is not trusted ({_distrust(err)}); set SHIFTWORK_CA to the coordinator's CA certificate"
+        )
     if where.socket is not None and isinstance(err, aiohttp.ClientConnectorError):
         return _why_no_socket(where, err.os_error)
     if isinstance(err, aiohttp.ClientConnectorError):
@@ -155,6 +156,12 @@ def _why(where: Where, err: BaseException) -> str:
     if isinstance(err, TimeoutError):
         return "no answer in time; check the address and the network, then try again"
     return f"the connection broke ({str(err) or type(err).__name__}); try again"
+
+
+def _distrust(err: BaseException) -> str:
+    """The sentence that OpenSSL has for it, out of what is wrapped around it."""
+    inner = getattr(err, "certificate_error", None) or getattr(err, "os_error", None) or err
+    return str(getattr(inner, "verify_message", "") or getattr(inner, "reason", "") or inner)
 
 
 def _why_no_socket(where: Where, err: OSError) -> str:

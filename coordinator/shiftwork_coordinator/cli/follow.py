@@ -55,24 +55,18 @@ async def follow(api: Api, deployment_id: str, clock: Clock, pace: Pace) -> Asyn
 
     Raises Unavailable when the coordinator stays away for longer than `pace.give_up`, and whatever else it answers.
     """
-    path, after = deployment_path(deployment_id), 0
+    following = _Following(api, deployment_path(deployment_id), pace)
     lost_at: float | None = None
     failures = 0
     while True:
         try:
-            async for update in _stream(api, path, after, pace):
+            async for update in following.once():
                 failures = 0
                 if lost_at is not None:
                     lost_at = None
                     yield Back()
-                if isinstance(update, History):
-                    if update.number <= after:
-                        continue
-                    after = update.number
                 yield update
-            view = (await api.ask("GET", path)).read(Deployment)
-            yield view
-            if view.ended:
+            if following.done:
                 return
         except Unavailable as err:
             if lost_at is None:
@@ -83,6 +77,34 @@ async def follow(api: Api, deployment_id: str, clock: Clock, pace: Pace) -> Asyn
         yield Beat()
         await asyncio.sleep(pace.backoff[min(failures, len(pace.backoff) - 1)])
         failures += 1
+
+
+class _Following:
+    """How far one deployment has been followed, over any number of connections."""
+
+    def __init__(self, api: Api, path: str, pace: Pace) -> None:
+        self._api, self._path, self._pace = api, path, pace
+        self._after = 0
+        self._has_ended = False
+        self.done = False
+
+    async def once(self) -> AsyncIterator[Update]:
+        """What one connection brings that is new, then the deployment as it is.
+
+        Done once a stream has told of the end: one that was cut just before is followed by another.
+        """
+        last_one = self._has_ended
+        async for update in _stream(self._api, self._path, self._after, self._pace):
+            if isinstance(update, History):
+                if update.number <= self._after:
+                    continue
+                self._after = update.number
+            if isinstance(update, Deployment):
+                last_one = last_one or update.ended
+            yield update
+        view = (await self._api.ask("GET", self._path)).read(Deployment)
+        self._has_ended, self.done = view.ended, view.ended and last_one
+        yield view
 
 
 def _gave_up(deployment_id: str, err: Unavailable) -> Unavailable:

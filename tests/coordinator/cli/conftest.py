@@ -59,7 +59,7 @@ class FakeCoordinator:
 
     def film(self, deployment: str, *steps: tuple[str, Any]) -> None:
         """Steps: ("history", entry), ("view", view), ("drop", n): the connection breaks, the next n requests fail,
-        ("garbage", text), ("hold", None)."""
+        ("garbage", text), ("cut", view): the stream ends there, ("hold", None)."""
         self.films[deployment] = Film(list(steps))
 
     def bodies(self, method: str, path: str) -> list[Any]:
@@ -124,6 +124,9 @@ class FakeCoordinator:
                 await _send(response, "view", what)
             elif kind == "garbage":
                 await response.write(f"event: view\ndata: {what}\n\n".encode())
+            elif kind == "cut":
+                self.views[what["deploymentId"]] = what
+                return
             elif kind == "hold":
                 self.reached.set()
                 await asyncio.Event().wait()

@@ -151,6 +151,27 @@ async def test_a_restart_of_the_coordinator_is_survived_and_nothing_told_twice(c
     assert again.query == {"after": "1"}
 
 
+async def test_a_stream_that_ends_too_early_is_asked_for_the_rest(created, cli, view):
+    ended = view("Succeeded", completeTime=1009.0, deploymentOverview=DONE)
+    created.film(
+        ID,
+        history(1000.0, "deployment", status="InProgress"),
+        ("cut", ended),
+        history(1009.0, "deployment", status="Succeeded"),
+        ("view", ended),
+    )
+    ran = await cli(*DEPLOY)
+    assert ran.code == 0
+    assert "00:16:49  -               deployment          Succeeded" in ran.out
+    assert ran.out.count("Deployment d-4K7Q2M9XA of web/production succeeded") == 1
+    assert "connection lost" not in ran.out
+
+
+async def test_an_end_without_a_last_view_is_an_end(created, cli, view):
+    created.film(ID, ("cut", view("Succeeded", completeTime=1009.0)))
+    assert (await cli(*DEPLOY)).code == 0
+
+
 async def test_silence_is_explained(created, cli, view, monkeypatch):
     monkeypatch.setattr(plain, "SILENCE", 0.0)
     waiting = {"code": "QUIET", "target": "web-1", "message": "3 requests in flight", "since": 1.0, "until": 31.0}

@@ -113,5 +113,5 @@ async def test_tls_needs_the_ca_and_says_so(fake, cli, certificate, monkeypatch)
     nowhere = await cli("list")
     await runner.cleanup()
     assert (refused.code, trusted.code, nowhere.code) == (3, 0, 2)
-    assert "set SHIFTWORK_CA" in refused.err
+    assert "its certificate is not trusted (self-signed certificate); set SHIFTWORK_CA" in refused.err
     assert "there is no such file" in nowhere.err
