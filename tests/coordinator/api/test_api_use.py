@@ -6,8 +6,9 @@ import io
 import tarfile
 from typing import Any
 
-from shiftwork_coordinator import joining
 from tests.coordinator.api.conftest import key_and_csr
+
+from shiftwork_coordinator import joining
 
 APPLY = """\
 application: web
