@@ -155,6 +155,8 @@ def _why(where: Where, err: BaseException) -> str:
         return f"{err.os_error.strerror or err.os_error}; check the address, and that `shiftwork serve` runs there"
     if isinstance(err, TimeoutError):
         return "no answer in time; check the address and the network, then try again"
+    if isinstance(err, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the connection broke; try again"
     return f"the connection broke ({str(err) or type(err).__name__}); try again"
 
 

@@ -71,7 +71,7 @@ async def follow(api: Api, deployment_id: str, clock: Clock, pace: Pace) -> Asyn
         except Unavailable as err:
             if lost_at is None:
                 lost_at = clock.monotonic()
-                yield Lost(err.message)
+                yield Lost(err.message.partition("; ")[0])
             elif clock.monotonic() - lost_at > pace.give_up:
                 raise _gave_up(deployment_id, err) from err
         yield Beat()

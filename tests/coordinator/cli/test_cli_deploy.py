@@ -145,6 +145,7 @@ async def test_a_restart_of_the_coordinator_is_survived_and_nothing_told_twice(c
     assert ran.code == 0
     assert ran.out.count("deployment          InProgress") == 1
     assert ran.out.count("connection lost: ") == 1
+    assert "the connection broke; trying again, the deployment goes on\n" in ran.out
     assert ran.out.count("connected again") == 1
     again = [each for each in created.asked if each.path.endswith("/events")][-1]
     assert again.headers["Last-Event-ID"] == "1"
