@@ -61,7 +61,7 @@ def _by_agent(deployment: Deployment, agent: AgentSeen, target: Target, now: flo
     silent_after = deployment.settings.limits.silent_after
     if agent.last_seen is None:
         return Service(False, "its agent was never heard")
-    if now - agent.last_seen > silent_after:
+    if now - max(agent.last_seen, agent.awaited_since) > silent_after:
         return Service(False, f"its agent was last heard {now - agent.last_seen:.0f} s ago, limit {silent_after:g} s")
     if deployment.settings.health is None:
         return None

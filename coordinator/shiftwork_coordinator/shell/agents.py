@@ -38,6 +38,7 @@ class Agents:
 
     def __init__(self, clock: Clock, woken: Callable[[str], None]) -> None:
         self._clock = clock
+        self._began = clock.now()
         self._woken = woken
         self._sessions: dict[str, Session] = {}
         self._last_seen: dict[str, float] = {}
@@ -117,6 +118,7 @@ class Agents:
             reading.seen if reading else AgentSeen(),
             connected=instance in self._sessions,
             last_seen=self._last_seen.get(instance),
+            awaited_since=self._began,
         )
 
     def heartbeat(self, instance: str) -> Heartbeat | None:
