@@ -136,9 +136,11 @@ def _start_next(draft: Draft) -> None:
     candidates = [_candidate(draft, target) for target in pending]
     if _awaits_first_facts(draft, candidates):
         return
-    under_way = len(draft.with_status(T.IN_PROGRESS))
+    started = draft.with_status(T.IN_PROGRESS)
+    under_way = len(started)
     slots = len(draft.targets) - draft.deployment.floor - under_way
-    chosen = next_targets(candidates, slots=slots, spare=draft.spare())
+    promised = sum(t.left_at is None and draft.service[t.instance].value is True for t in started)
+    chosen = next_targets(candidates, slots=slots, spare=draft.spare() - promised)
     if chosen:
         _start_batch(draft, chosen)
     elif not under_way:
@@ -151,7 +153,7 @@ def _gate_open(draft: Draft) -> bool:
         return True
     if draft.with_status(T.IN_PROGRESS):
         return False
-    return draft.deployment.batch == 0 or (_settled(draft) and _baked(draft))
+    return draft.deployment.batch == 0 or (_settled_in_time(draft) and _baked(draft))
 
 
 def _settled(draft: Draft) -> bool:
@@ -244,15 +246,17 @@ def _finish(draft: Draft) -> None:
     if any(t.status not in DECIDED for t in draft.targets.values()):
         _note_halting(draft)
         return
+    if not draft.halted and not (_settled_in_time(draft) and _final_bake(draft)):
+        return
+    problem = "" if draft.halted else verdict.nothing_succeeded(tally(draft))
+    if problem:
+        _halt(draft, verdict.HEALTH_CONSTRAINTS, problem)
+    if _still_asking(draft):
+        return
     if draft.halted:
         _end_halted(draft)
-    elif _settled_in_time(draft) and _final_bake(draft):
-        problem = verdict.nothing_succeeded(tally(draft))
-        if problem:
-            _halt(draft, verdict.HEALTH_CONSTRAINTS, problem)
-            _end_halted(draft)
-        else:
-            _end(draft, D.SUCCEEDED, "", "")
+    else:
+        _end(draft, D.SUCCEEDED, "", "")
 
 
 def _note_halting(draft: Draft) -> None:
@@ -264,12 +268,16 @@ def _note_halting(draft: Draft) -> None:
 
 def _settled_in_time(draft: Draft) -> bool:
     if _settled(draft):
+        if draft.deployment.unsettled_since is not None:
+            draft.update(unsettled_since=None)
         return True
-    since = _held_since(draft)
-    draft.wake(since + draft.limits.healthy_wait)
-    if draft.now >= since + draft.limits.healthy_wait:
+    since = draft.deployment.unsettled_since
+    if since is None:
+        draft.update(unsettled_since=(since := draft.now))
+    draft.wake(until := since + draft.limits.healthy_wait)
+    if draft.now >= until:
         _halt(draft, verdict.HEALTH_CONSTRAINTS, f"health not known for {draft.limits.healthy_wait:g} s")
-        _end_halted(draft)
+        draft.wake(draft.now)
     return False
 
 
@@ -280,13 +288,19 @@ def _final_bake(draft: Draft) -> bool:
     return False
 
 
-def _end_halted(draft: Draft) -> None:
+def _still_asking(draft: Draft) -> bool:
+    """Whether some balancer has not taken the last word about a target yet; it is given LAST_WORD seconds."""
     deployment = draft.deployment
     asking = [t for t in draft.targets.values() if t.traffic and not t.kept_out and asked_since(draft, t) is None]
     patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values())) + LAST_WORD
-    if asking and draft.now < patience:
-        draft.wait("TRAFFIC", f"balancers are asked about {asking[0].instance}", asking[0].instance, until=patience)
-        return
+    if not asking or draft.now >= patience:
+        return False
+    draft.wait("TRAFFIC", f"balancers are asked about {asking[0].instance}", asking[0].instance, until=patience)
+    return True
+
+
+def _end_halted(draft: Draft) -> None:
+    deployment = draft.deployment
     status = D.STOPPED if deployment.halted_code == "MANUAL_STOP" else D.FAILED
     _end(draft, status, deployment.halted_code, deployment.halted_message)
 

@@ -12,7 +12,7 @@ from shiftwork_coordinator.engine import traffic
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.model.rows import CommandRow, Target
-from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
+from shiftwork_coordinator.model.status import DECIDED, CommandStatus, TargetStatus
 
 SLACK = 60.0
 """Seconds past an event's own limit before the coordinator gives up on an agent that is still talking."""
@@ -43,7 +43,8 @@ def prepare(draft: Draft, target: Target) -> Outcome:
         return STOPPED
     row = draft.command(target)
     if row is None:
-        if _preparing(draft) < draft.limits.prepare_at_once:
+        started = target.status is TargetStatus.IN_PROGRESS
+        if started or (draft.agent(target).connected and _preparing(draft) < draft.limits.prepare_at_once):
             draft.add_command(command_row(draft, target, prepare=True))
         return WAIT
     return _outcome(draft, target, row, given_up=target.status is TargetStatus.IN_PROGRESS)
@@ -92,8 +93,14 @@ def command_row(draft: Draft, target: Target, *, prepare: bool) -> CommandRow:
 
 
 def _preparing(draft: Draft) -> int:
-    under_way = sum(r.command.prepare and r.ended_at is None for r in draft.snapshot.commands.values())
-    return under_way + draft.new_commands()
+    """How many agents are at it. Those that went silent do not count: they would keep the others waiting for ever."""
+    return sum(_at_it(draft, row) for row in draft.snapshot.commands.values()) + draft.new_commands()
+
+
+def _at_it(draft: Draft, row: CommandRow) -> bool:
+    target = draft.targets[row.instance]
+    undecided = target.status not in DECIDED and draft.agent(target).connected
+    return row.command.prepare and row.ended_at is None and undecided
 
 
 def _cancel(draft: Draft, target: Target, row: CommandRow) -> None:
@@ -108,7 +115,7 @@ def _outcome(draft: Draft, target: Target, row: CommandRow, *, given_up: bool) -
     if row.status in (CommandStatus.FAILED, CommandStatus.REFUSED):
         return _failed(draft, target, row)
     if row.status is CommandStatus.SKIPPED:
-        return STOPPED
+        return STOPPED if draft.stopping or draft.halted else _cancelled(row)
     if row.status is CommandStatus.WANTED:
         return _undelivered(draft, target, row, given_up)
     return _running(draft, target, row)
@@ -121,6 +128,11 @@ def _failed(draft: Draft, target: Target, row: CommandRow) -> Failed:
         return Failed(str(found.error_code), f"DownloadBundle failed before anything was changed: {found.message}")
     where = row.ran[-1] if row.ran else "the command"
     return Failed(str(found.error_code), f"{where} failed: {found.message}")
+
+
+def _cancelled(row: CommandRow) -> Failed:
+    """Nobody asked this deployment to stop: counting the target as untouched would let it succeed without it."""
+    return Failed("AGENT_ISSUE", f"the agent gave its command up: {row.diagnostics.message or 'cancelled'}")
 
 
 def _undelivered(draft: Draft, target: Target, row: CommandRow, given_up: bool) -> Outcome:
@@ -190,14 +202,12 @@ def block(draft: Draft, target: Target) -> Outcome:
         kept = traffic.already_out(draft, target)
         draft.set(target, traffic="out", traffic_since=draft.now, kept_out=kept)
         draft.event(target, "BlockTraffic", EventStatus.IN_PROGRESS, started_at=draft.now)
-        return WAIT if not kept else DONE
-    if draft.stopping:
-        return STOPPED
-    return DONE if target.kept_out else _out(draft, target)
+        return WAIT
+    return STOPPED if draft.stopping else _out(draft, target)
 
 
 def _out(draft: Draft, target: Target) -> Outcome:
-    asked_at = traffic.asked_since(draft, target)
+    asked_at = target.traffic_since if target.kept_out else traffic.asked_since(draft, target)
     if asked_at is None:
         return _not_yet(draft, target, traffic.ask_error(draft, target) or "asking the balancers to take it out")
     seen = traffic.readings_since(draft, target, asked_at)

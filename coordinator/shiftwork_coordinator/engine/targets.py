@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
-from shiftwork_contract.lifecycle import BLOCK_TRIO, EventStatus
+from shiftwork_contract.lifecycle import BLOCK_TRIO, EventStatus, LifecycleEvent
 from shiftwork_coordinator.engine import stages
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.model.rows import Target
-from shiftwork_coordinator.model.status import TargetStatus
+from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
 
 LEFT_SERVICE = "LEFT_SERVICE"
+VALIDATE = LifecycleEvent.VALIDATE_SERVICE
 
 
 def advance(draft: Draft, instance: str) -> None:
@@ -96,20 +97,27 @@ def _upcoming(draft: Draft, target: Target) -> str:
 
 
 def was_touched(draft: Draft, target: Target) -> bool:
-    """Whether anything after AfterBlockTraffic began on it (without traffic control: anything at all)."""
+    """Whether anything after AfterBlockTraffic began on it (without traffic control: anything at all).
+
+    A command whose end was never heard may have begun anything.
+    """
     for (instance, stage), row in draft.snapshot.commands.items():
         if instance != target.instance or stage < leaves_service(draft.stages):
             continue
         began = {*row.ran, row.running} - {"", *BLOCK_TRIO}
-        unheard = row.ended_at is None and row.accepted_at is None and not draft.agent(target).connected
-        if began or unheard:
+        if began or row.ended_at is None:
             return True
     return False
 
 
 def validated(draft: Draft, target: Target) -> bool:
-    """Whether ValidateService passed: its whole command did, so the target stands at or after ALLOW."""
-    return any(s.kind is StageKind.ALLOW for s in draft.stages[: target.stage + 1])
+    """Whether ValidateService passed: something came after it, or its command was cancelled right behind it."""
+    if any(s.kind is StageKind.ALLOW for s in draft.stages[: target.stage + 1]):
+        return True
+    row = draft.command(target)
+    if row is None or row.status is not CommandStatus.SKIPPED or VALIDATE not in row.ran:
+        return False
+    return row.ran[-1] != VALIDATE or draft.snapshot.request.stop != "now"
 
 
 def _settle_traffic(draft: Draft, target: Target, touched: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from shiftwork_coordinator.engine.actions import Deregister, Register
 from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.service import STALE_AFTER
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.snapshot import TimedReading, TrafficSeen
 
@@ -112,7 +113,8 @@ def not_in(draft: Draft, seen: dict[str, TrafficSeen]) -> str:
 def already_out(draft: Draft, target: Target) -> bool:
     """Whether somebody else had taken it out of every balancer while its last deployment had left it in."""
     seen = draft.snapshot.traffic.get(target.instance, ())
-    out = bool(seen) and all(s.last.state == "absent" for s in seen)
+    absent = {s.balancer for s in seen if s.last.state == "absent" and draft.now - s.last.answered_at <= STALE_AFTER}
+    out = bool(draft.snapshot.balancers) and absent.issuperset(draft.snapshot.balancers)
     return out and draft.snapshot.health.get(target.instance) is True
 
 

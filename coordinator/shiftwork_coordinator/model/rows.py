@@ -29,8 +29,9 @@ class Deployment(Row, frozen=True):
     """One run. `serial` rises with creation over all deployments: it orders the queue and the agents' commands.
 
     `floor` is minimum healthy hosts in instances, computed once. `batch` is the number of the batch under way, 0
-    before the first. `halted_*` are set when it will fail or stop but targets are still finishing. `error_*` are final.
-    `least_in_service` is the lowest count of targets in service since it started.
+    before the first. `held_since` and `unsettled_since` are when it began to wait for capacity, and to know whether
+    what it updated is in service. `halted_*` are set when it will fail or stop but targets are still finishing.
+    `error_*` are final. `least_in_service` is the lowest count of targets in service since it started.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Deployment(Row, frozen=True):
     batches: int = 0
     bake_until: float | None = None
     held_since: float | None = None
+    unsettled_since: float | None = None
     halted_code: str = ""
     halted_message: str = ""
     halted_at: float | None = None
