@@ -17,10 +17,13 @@ from shiftwork_coordinator.creation import (
     new_id,
     no_instances,
     refuse_impossible,
+    rollback_rows,
     targets_of,
 )
+from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.engine.plan import foresee
+from shiftwork_coordinator.engine.rollback import unneeded
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED
@@ -257,31 +260,26 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
             f"cannot roll back {deployment_id}: the group had no successful revision before it", code="REVISION_MISSING"
         )
     group = await home.store.group_by_id(before.group_id)
-    instances = [i for i in await home.store.instances() if i.name in await home.store.targets(deployment_id)]
-    if group is None or not instances:
-        raise Conflict(f"cannot roll back {deployment_id}: its group or its instances are gone", code="NO_INSTANCES")
+    if group is None:
+        raise Conflict(f"cannot roll back {deployment_id}: its group is gone")
     await _refuse_second(home, group, queue=False)
-    deployment = replace(
-        Deployment(
-            id=new_id(),
-            serial=await home.store.next_serial(),
-            application=before.application,
-            group=before.group,
-            group_id=before.group_id,
-            revision=before.previous_revision,
-            config=before.config,
-            settings=group.settings,
-            created_at=home.clock.now(),
-        ),
-        created_by=who,
-        description=f"rollback of {before.id}",
-        ignore_stop_failures=True,
-        file_exists_behavior=before.file_exists_behavior,
-        rollback_of=before.id,
-        previous_revision=group.last_good,
-    )
+    targets = await home.store.targets(deployment_id)
+    skip = await _unneeded(home, before, targets, before.previous_revision.identity)
+    if len(skip) == len(targets):
+        raise Conflict(
+            f"cannot roll back {deployment_id}: every instance already has {before.previous_revision.identity}"
+        )
+    wanted = Rollback(before.previous_revision, skip)
+    serial = await home.store.next_serial()
+    deployment, rows = rollback_rows(before, targets, wanted, serial, home.clock.now())
+    deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     await home.store.write(Put(replace(before, rolled_back_by=deployment.id)), epoch=home.epoch)
-    return await _store_and_start(home, deployment, targets_of(deployment, instances), who, "rollback")
+    return await _store_and_start(home, deployment, rows, who, "rollback")
+
+
+async def _unneeded(home: Coordinator, before: Deployment, targets: dict[str, Target], identity: str) -> dict[str, str]:
+    health = {name: row.healthy for name, row in (await home.store.health(before.group_id)).items()}
+    return unneeded(targets, await home.store.installed(before.group_id), identity, health)
 
 
 async def _known(home: Coordinator, deployment_id: str) -> Deployment:

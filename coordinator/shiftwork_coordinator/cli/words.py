@@ -72,7 +72,8 @@ def summary(view: Deployment) -> Iterator[str]:
     yield f"Deployment {view.deployment_id} of {view.group} {view.status.lower()}{took}: {counts(view)}."
     if view.minimum_in_service is not None and view.minimum_healthy_hosts is not None and view.size:
         least, floor = view.minimum_in_service, view.minimum_healthy_hosts
-        yield f"Never fewer than {least} of {view.size} in service (minimum {floor})."
+        if least >= floor:  # a first deployment begins below it, and that is nobody's news
+            yield f"Never fewer than {least} of {view.size} in service (minimum {floor})."
     cut = sum(target.requests_cut or 0 for target in view.targets)
     if cut:
         yield f"{cut} requests in flight were cut."

@@ -14,6 +14,7 @@ from shiftwork_coordinator.model.rows import Asked, CommandRow, History, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
 
+UNSURE = ("unknown", "starting", "draining")
 TICKS = 100_000
 """A deployment that has not ended after so many ticks of an obedient world never will: that is a bug."""
 
@@ -37,6 +38,7 @@ def foresee(snapshot: Snapshot, now: float) -> Plan:
     """The batches, the capacity during each and every step in order, if nothing fails."""
     told: list[History] = []
     capacity: dict[int, int] = {}
+    snapshot = _known(snapshot, now)
     for _ in range(TICKS):
         decision = decide(snapshot, now)
         told += decision.history
@@ -48,6 +50,15 @@ def foresee(snapshot: Snapshot, now: float) -> Plan:
             break
         now = max(now + 1.0, _bake_end(decision))
     return Plan(_batches(told, capacity, snapshot.deployment.floor), _steps(told), snapshot.deployment.status)
+
+
+def _known(snapshot: Snapshot, now: float) -> Snapshot:
+    """The world with its first readings, which a real deployment waits for."""
+    return replace(
+        snapshot,
+        agents={name: _agent(target, now) for name, target in snapshot.targets.items()},
+        traffic={name: _kept(snapshot, target, now) for name, target in snapshot.targets.items()},
+    )
 
 
 def _bake_end(decision: Decision) -> float:
@@ -120,6 +131,13 @@ def _traffic(snapshot: Snapshot, target: Target, now: float) -> tuple[TrafficSee
 
 
 def _kept(snapshot: Snapshot, target: Target, now: float) -> tuple[TrafficSeen, ...]:
-    """A target that is not due yet stays as the balancers see it now."""
-    seen = snapshot.traffic.get(target.instance, ())
-    return tuple(replace(s, last=replace(s.last, asked_at=now, answered_at=now)) for s in seen)
+    """A target that is not due yet stays as the balancers see it now; where they cannot tell, as it was left."""
+    seen = {s.balancer: s.last.state for s in snapshot.traffic.get(target.instance, ())}
+    left = "healthy" if snapshot.health.get(target.instance) else "unhealthy"
+    states = {name: seen.get(name, "unknown") for name in snapshot.balancers}
+    return tuple(
+        TrafficSeen(
+            name, TimedReading(left if state in UNSURE else state, 0, "", "", "", asked_at=now, answered_at=now)
+        )
+        for name, state in states.items()
+    )

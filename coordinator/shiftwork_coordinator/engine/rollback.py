@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shiftwork_coordinator.engine.decision import Rollback
-from shiftwork_coordinator.model.rows import Request, Target
+from shiftwork_coordinator.model.rows import Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
@@ -31,19 +31,25 @@ def rollback(
     revision = snapshot.last_good
     if revision is None:
         return None, "no rollback: the group has no earlier successful revision"
-    skip = {
-        name: f"already on {revision.identity[:19]} and untouched by {snapshot.deployment.id}"
-        for name, target in targets.items()
-        if not needs_rollback(snapshot, target, revision.identity, health)
-    }
+    skip = unneeded(targets, snapshot.installed, revision.identity, health)
     if len(skip) == len(targets):
         return None, "no rollback needed: no instance was changed"
     return Rollback(revision, skip), ""
 
 
-def needs_rollback(snapshot: Snapshot, target: Target, identity: str, health: Mapping[str, bool]) -> bool:
+def unneeded(
+    targets: Mapping[str, Target], installed: Mapping[str, Installed], identity: str, health: Mapping[str, bool]
+) -> dict[str, str]:
+    """The instances that need nothing to be back on `identity`, and why."""
+    return {
+        name: f"already on {identity[:19]} and not left half-way by {target.deployment_id}"
+        for name, target in targets.items()
+        if not needs_rollback(target, installed.get(name), identity, health)
+    }
+
+
+def needs_rollback(target: Target, seen: Installed | None, identity: str, health: Mapping[str, bool]) -> bool:
     """What is installed differs, or the target failed on the way (its application may be stopped)."""
-    seen = snapshot.installed.get(target.instance)
     changed = seen is not None and seen.installed not in ("", identity)
     never_had_it = (seen is None or not seen.installed) and target.status is TargetStatus.SUCCEEDED
     touched = target.status is TargetStatus.FAILED and health.get(target.instance) is False

@@ -30,11 +30,12 @@ def too_many_failed(tally: Tally, max_failed: int | None) -> str:
         return ""
     if max_failed is not None:
         over = tally.failed > max_failed
-        limit = f"at most {max_failed} may"
+        limit = f"max_failed allows {max_failed}"
     else:
         budget = tally.total - tally.floor
         over = tally.failed > budget or (tally.failed >= budget and tally.unattempted > 0)
-        limit = f"with {tally.floor} of {tally.total} to be kept healthy, fewer than {budget} may before the last"
+        limit = f"keeping {tally.floor} of {tally.total} healthy allows {budget - 1} while others are still to come"
+        limit = limit if tally.unattempted else f"keeping {tally.floor} of {tally.total} healthy allows {budget}"
     return f"{tally.failed} of {tally.total} targets failed; {limit}" if over else ""
 
 

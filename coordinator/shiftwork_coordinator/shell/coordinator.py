@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -35,6 +36,8 @@ from shiftwork_coordinator.shell.run import Run
 from shiftwork_coordinator.store import Change, Outputs, Put, Store
 
 log = structlog.get_logger()
+ALIVE = 10.0
+"""Seconds after which a watcher hears something even when nothing changed, so that it knows the line is good."""
 ACTIVE = frozenset(DeploymentStatus) - ENDED
 
 
@@ -225,16 +228,23 @@ class Coordinator:
         return run.decision.in_service if run and run.decision else {}
 
     async def changes(self, deployment_id: str) -> AsyncIterator[None]:
-        """Yields at once, then after each change, until the deployment has ended."""
+        """Yields at once, after each change, at least every ALIVE seconds, and once when the deployment has ended."""
         run = self.runs.get(deployment_id)
-        yield
         if run is None:
+            yield
             return
         event = run.listen()
         try:
             while deployment_id in self.runs:
-                await event.wait()
                 event.clear()
                 yield
+                await _within(event, ALIVE)
+            yield
         finally:
             run.unlisten(event)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

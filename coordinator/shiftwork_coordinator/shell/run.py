@@ -161,10 +161,11 @@ class Run:
             await self.home.store.write(*changes, epoch=self.home.epoch)
         before = self.image.targets
         self.image.apply(decision)
+        news = bool(changes) or self.decision is None or decision.reasons != self.decision.reasons
         self.decision = decision
         self._act(decision, before, group)
         self.home.ticked(self.home.clock.monotonic() - began)
-        if changes:
+        if news:
             self.told()
         return decision.deployment.status in ENDED
 
