@@ -78,7 +78,7 @@ class Statement(msgspec.Struct, frozen=True):
 class Guard(msgspec.Struct, frozen=True):
     table: Table
     key: dict[str, Any]
-    body: str
+    row: Row
     otherwise: str
 
 
@@ -115,7 +115,7 @@ def _about(change: Delete | Unchanged) -> Operation:
     key = {c.name: columns[c.name] for c in stored.table.primary_key}
     if isinstance(change, Delete):
         return Statement("delete", stored.table, key)
-    return Guard(stored.table, key, body(change.row), change.otherwise)
+    return Guard(stored.table, key, change.row, change.otherwise)
 
 
 def _event(change: PutEvent) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from shiftwork_coordinator.model.rows import (
     Target,
     Token,
 )
+from shiftwork_coordinator.model.status import OPEN
 from shiftwork_coordinator.store import tables
 from shiftwork_coordinator.store.audit import AuditLine, first_break
 from shiftwork_coordinator.store.changes import Change
@@ -135,6 +136,11 @@ class Store:
     async def commands(self, deployment_id: str) -> dict[tuple[str, int], CommandRow]:
         rows = await self._many(CommandRow, tables.commands.c.deployment_id == deployment_id)
         return {(row.instance, row.stage): row for row in rows}
+
+    async def open_commands(self, instance: str) -> list[CommandRow]:
+        """Those of all deployments that its agent may still report on."""
+        c = tables.commands.c
+        return await self._many(CommandRow, c.instance == instance, c.status.in_([str(s) for s in OPEN]))
 
     async def request(self, deployment_id: str) -> Request | None:
         return await self._one(Request, tables.requests.c.deployment_id == deployment_id)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 from shiftwork_coordinator.model import rows
 
@@ -17,8 +17,8 @@ def _key(name: str, kind: Any = String) -> Column[Any]:
     return Column(name, kind, primary_key=True, autoincrement=False)
 
 
-def _table(name: str, *columns: Column[Any]) -> Table:
-    return Table(name, metadata, *columns, Column("body", Text, nullable=False))
+def _table(name: str, *parts: Column[Any] | UniqueConstraint | Index) -> Table:
+    return Table(name, metadata, *parts, Column("body", Text, nullable=False))
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -46,11 +46,24 @@ targets = _table("targets", _key("deployment_id"), _key("instance"))
 lifecycle_events = _table(
     "lifecycle_events", _key("deployment_id"), _key("instance"), _key("event"), Column("position", Integer)
 )
-commands = _table("commands", _key("deployment_id"), _key("instance"), _key("stage", Integer))
+commands = _table(
+    "commands",
+    _key("deployment_id"),
+    _key("instance"),
+    _key("stage", Integer),
+    Column("status", String, nullable=False),
+    Index("ix_commands_instance_status", "instance", "status"),
+)
 asked = _table("asked", _key("deployment_id"), _key("instance"), _key("verb"))
 installed = _table("installed", _key("group_id"), _key("instance"))
 health = _table("health", _key("group_id"), _key("instance"))
-groups = _table("groups", _key("id"), Column("application", String, index=True), Column("name", String))
+groups = _table(
+    "groups",
+    _key("id"),
+    Column("application", String, nullable=False),
+    Column("name", String, nullable=False),
+    UniqueConstraint("application", "name", name="uq_groups_application_name"),
+)
 configs = _table("configs", _key("name"))
 revisions = _table("revisions", _key("application"), _key("identity"), Column("pushed_at", Float))
 instances = _table("instances", _key("name"))
@@ -77,7 +90,12 @@ def _deployment(row: rows.Deployment) -> dict[str, Any]:
 
 
 def _command(row: rows.CommandRow) -> dict[str, Any]:
-    return {"deployment_id": row.command.deployment_id, "instance": row.instance, "stage": row.stage}
+    return {
+        "deployment_id": row.command.deployment_id,
+        "instance": row.instance,
+        "stage": row.stage,
+        "status": row.status,
+    }
 
 
 def _revision(row: rows.StoredRevision) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The one writer: everything that waits is committed together, each unit acknowledged or rejected alone.
 
 One thread owns one connection. A group is first written as a whole, many rows of a table in one statement; when
-anything in it is refused, the group is written again unit by unit, each in its own savepoint.
+anything in it is refused, the group is written again unit by unit, each in its own savepoint. When the database
+itself fails (disk full, connection gone), nobody of the group is acknowledged: it may have ended the transaction.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Engine, Table, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
-from shiftwork_contract.errors import Conflict
+from shiftwork_contract.errors import Conflict, ShiftworkError, Unavailable
 from shiftwork_coordinator.store.audit import chain
 from shiftwork_coordinator.store.changes import Change, Fenced, Guard, Operation, operations
 from shiftwork_coordinator.store.tables import leases
 
 T = TypeVar("T")
 LEASE = "coordinator"
+REFUSALS = (ShiftworkError, SQLAlchemyError, TypeError, ValueError, ArithmeticError)
+"""What can be wrong with one unit alone: its guard, its fence, a constraint, a value that the driver cannot bind."""
 
 
 class Unit(msgspec.Struct):
     """What must become durable together. `epoch`: only while the lease still has it."""
 
-    changes: tuple[Change, ...]
+    operations: list[Operation]
     epoch: int | None
     done: asyncio.Future[None]
 
@@ -43,7 +47,7 @@ class Writer:
 
     async def write(self, changes: Sequence[Change], epoch: int | None) -> None:
         """Returns after the commit. Raises what the unit alone was refused for."""
-        unit = Unit(tuple(changes), epoch, asyncio.get_running_loop().create_future())
+        unit = Unit(operations(changes), epoch, asyncio.get_running_loop().create_future())
         self._waiting.append(unit)
         if not self._busy:
             self._start()
@@ -93,13 +97,18 @@ class Writer:
                 with connection.begin():
                     for epoch in {unit.epoch for unit in group}:
                         _check_fence(connection, epoch)
-                    _execute(connection, [op for unit in group for op in operations(unit.changes)])
+                    _execute(connection, [op for unit in group for op in unit.operations])
                 return {}
-            except Exception as err:  # noqa: BLE001  any refusal: find out which unit it belongs to
+            except OperationalError as err:
+                raise _failed(err) from err
+            except REFUSALS as err:
                 if len(group) == 1:
-                    return {0: err}
-            with connection.begin():
-                return self._one_by_one(connection, group)
+                    return {0: _refusal(err)}
+            try:
+                with connection.begin():
+                    return self._one_by_one(connection, group)
+            except OperationalError as err:
+                raise _failed(err) from err
 
     def _one_by_one(self, connection: Connection, group: list[Unit]) -> dict[int, Exception]:
         refused: dict[int, Exception] = {}
@@ -107,44 +116,62 @@ class Writer:
             try:
                 with connection.begin_nested():
                     _check_fence(connection, unit.epoch)
-                    _execute(connection, operations(unit.changes))
-            except Exception as err:  # noqa: BLE001  rejected alone; its neighbours commit
-                refused[number] = err
+                    _execute(connection, unit.operations)
+            except OperationalError:
+                raise
+            except REFUSALS as err:
+                refused[number] = _refusal(err)
         return refused
+
+
+def _failed(err: OperationalError) -> Unavailable:
+    return Unavailable(f"cannot write to the database: {err.orig}; check its disk and its server, then try again")
+
+
+def _refusal(err: Exception) -> Exception:
+    if isinstance(err, IntegrityError):
+        return Conflict(f"cannot write this beside what is stored: {err.orig}; look at what is there and try again")
+    return err
 
 
 def _check_fence(connection: Connection, epoch: int | None) -> None:
     if epoch is None:
         return
-    held = connection.execute(select(leases.c.epoch).where(leases.c.name == LEASE)).scalar()
+    held = connection.execute(select(leases.c.epoch).where(leases.c.name == LEASE).with_for_update()).scalar()
     if held != epoch:
         raise Fenced(f"cannot write with epoch {epoch}: the lease has epoch {held}; another coordinator has taken over")
 
 
 def _execute(connection: Connection, wanted: Sequence[Operation]) -> None:
-    """In order per table; runs of the same kind go as one statement."""
-    together: dict[tuple[str, Table], list[dict[str, Any]]] = {}
+    """In order within each table; a run of the same kind on one table goes as one statement."""
+    together: dict[Table, tuple[str, list[dict[str, Any]]]] = {}
     for op in wanted:
         if isinstance(op, Guard):
-            _run(connection, together)
+            _run_all(connection, together)
             _check(connection, op)
-        else:
-            together.setdefault((op.kind, op.table), []).append(op.values)
-    _run(connection, together)
+            continue
+        if op.table in together and together[op.table][0] != op.kind:
+            _run(connection, op.table, *together.pop(op.table))
+        together.setdefault(op.table, (op.kind, []))[1].append(op.values)
+    _run_all(connection, together)
 
 
-def _run(connection: Connection, together: dict[tuple[str, Table], list[dict[str, Any]]]) -> None:
-    for (kind, table), values in together.items():
-        if kind == "put":
-            connection.execute(_upsert(connection, table), _last_of_each(table, values))
-        elif kind == "add":
-            connection.execute(insert(table), values)
-        elif kind == "audit":
-            chain(connection, values)
-        else:
-            for keys in values:
-                connection.execute(delete(table).where(*(table.c[k] == v for k, v in keys.items())))
+def _run_all(connection: Connection, together: dict[Table, tuple[str, list[dict[str, Any]]]]) -> None:
+    for table, (kind, values) in together.items():
+        _run(connection, table, kind, values)
     together.clear()
+
+
+def _run(connection: Connection, table: Table, kind: str, values: list[dict[str, Any]]) -> None:
+    if kind == "put":
+        connection.execute(_upsert(connection, table), _last_of_each(table, values))
+    elif kind == "add":
+        connection.execute(insert(table), values)
+    elif kind == "audit":
+        chain(connection, values)
+    else:
+        for keys in values:
+            connection.execute(delete(table).where(*(table.c[k] == v for k, v in keys.items())))
 
 
 def _last_of_each(table: Table, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -164,5 +191,6 @@ def _check(connection: Connection, guard: Guard) -> None:
     held = connection.execute(
         select(guard.table.c.body).where(*(guard.table.c[k] == v for k, v in guard.key.items()))
     ).scalar()
-    if held != guard.body:
+    # Compared as rows: a body written by an older version lacks the fields that have come since.
+    if held is None or msgspec.json.decode(held, type=type(guard.row)) != guard.row:
         raise Conflict(guard.otherwise)
