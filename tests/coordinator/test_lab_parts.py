@@ -219,6 +219,11 @@ async def _connected(port):
     raise AssertionError("nobody listens")
 
 
+def test_a_path_that_is_too_long_for_a_socket_is_refused_at_once(tmp_path):
+    with pytest.raises(InvalidRequest, match="shorter path"):
+        Processes().layout(lab(tmp_path / ("x" * 80)), 1)
+
+
 def test_waiting_ends_with_what_was_missing():
     with pytest.raises(Unavailable, match=r"for the moon. it is cloudy"):
         lifecycle.wait_until(lambda: False, "the moon", print, within=0.0, why=lambda: "it is cloudy")

@@ -49,7 +49,7 @@ class World(Stage):
             self.make(version)
         self.make("v3", defect=bundles.DEFECT)
         for version in ("slow-1", "slow-2"):
-            self.make(version, start_delay=4.0)
+            self.make(version, start_delay=2.5)
         assert self.deploy(self.revisions["v1"])["status"] == "Succeeded"
 
     def make(self, version, **changes):

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,11 @@ from shiftwork_coordinator.lab.docker_cli import attempt
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """Where the demonstration makes its temporary directories."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return tmp_path
+def place(monkeypatch):
+    """Where the demonstration makes its temporary directories; short, for the sake of unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="sw-") as directory:
+        monkeypatch.setenv("TMPDIR", directory)
+        yield Path(directory)
 
 
 def containers_and_networks(kind):
@@ -53,8 +54,7 @@ def test_the_demonstration_holds_and_leaves_nothing(where, left_behind):
     assert left_behind() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["Starting a coordinator", "Sending"])
+@pytest.mark.parametrize(("moment", "number"), [("Starting a coordinator", signal.SIGINT), ("Sending", signal.SIGTERM)])
 def test_an_interrupted_demonstration_leaves_nothing(where, left_behind, number, moment):
     argv = [*command(), "demo", "--runtime", where.kind]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as demo:

@@ -24,6 +24,8 @@ from shiftwork_coordinator.lab.ports import free_ports
 from shiftwork_coordinator.lab.runtime import AGENT, BALANCER, COORDINATOR, Say, Verb
 
 LINKS = "links"
+LONGEST_SOCKET = 107
+"""Characters in the path of a unix socket, by the kernel."""
 SIGNALS: dict[Verb, signal.Signals] = {
     "kill": signal.SIGKILL,
     "pause": signal.SIGSTOP,
@@ -43,6 +45,12 @@ class Processes:
         return ""
 
     def layout(self, lab: Lab, count: int) -> Lab:
+        socket = _data(lab) / "shiftwork.sock"
+        if len(str(socket)) > LONGEST_SOCKET:
+            raise InvalidRequest(
+                f"cannot start a lab in {lab.directory}: the path of its socket has {len(str(socket))} characters,"
+                f" the limit is {LONGEST_SOCKET}; name a directory with a shorter path (or set TMPDIR to one)"
+            )
         net = _free_net(count)
         instances = tuple(Instance(f"web-{n}", f"{net}.{n}") for n in range(1, count + 1))
         for instance in instances:
@@ -55,9 +63,8 @@ class Processes:
         return msgspec.structs.replace(lab, instances=instances, ports={**lab.ports, **ways})
 
     def start_coordinator(self, lab: Lab) -> None:
-        home = _home(lab, COORDINATOR)
         listen = f"127.0.0.1:{lab.ports['coordinator']}"
-        serve = [_program("shiftwork"), "serve", "--data", str(home / "data"), "--listen", listen]
+        serve = [_program("shiftwork"), "serve", "--data", str(_data(lab)), "--listen", listen]
         _keep_running(lab, COORDINATOR, serve)
         _cuts(lab).mkdir(parents=True)
         ports = [f"{i.name}={lab.ports['link:' + i.name]}" for i in lab.instances]
@@ -65,7 +72,7 @@ class Processes:
         _keep_running(lab, LINKS, command)
 
     def on_coordinator(self, lab: Lab, module: str) -> str:
-        return processes.output([sys.executable, "-m", module, str(_home(lab, COORDINATOR) / "data")])
+        return processes.output([sys.executable, "-m", module, str(_data(lab))])
 
     def start_instance(self, lab: Lab, instance: Instance, token: str) -> None:
         home = _home(lab, instance.name)
@@ -113,6 +120,10 @@ class Processes:
 
 def _home(lab: Lab, name: str) -> Path:
     return lab.directory / "hosts" / name
+
+
+def _data(lab: Lab) -> Path:
+    return _home(lab, COORDINATOR) / "data"
 
 
 def _cuts(lab: Lab) -> Path:
