@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import ContractViolation, InvalidRequest
 from shiftwork_contract.revision import DIGEST
 
 OUTPUT_LIMIT = 64 << 20
 """Bytes of output kept of one event on one target."""
 CUT = b"\n[shiftwork: output cut here; the rest is on the instance]\n"
+MISSING = b"\n[shiftwork: output is missing here]\n"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -43,9 +45,27 @@ class Bundles:
         temporary.rename(self.path(identity))
         _sync_directory(self._directory)
 
+    def remove(self, identity: str) -> None:
+        self.path(identity).unlink(missing_ok=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each archive, by identity."""
+        found = {f"sha256:{path.name}": path for path in self._directory.iterdir()}
+        return {identity: path.stat().st_size for identity, path in found.items() if DIGEST.fullmatch(identity)}
+
+    def changed_at(self, identity: str) -> float:
+        return self.path(identity).stat().st_mtime
+
+    def remove_uploads(self, before: float) -> int:
+        """Removes what uploads left behind that ended without `keep`; how many."""
+        old = [path for path in self._directory.glob(".upload-*") if path.stat().st_mtime < before]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
 
 class Outputs:
-    """Hook output as bytes. Pieces may come twice; a piece that is missing before another leaves zero bytes."""
+    """Hook output as bytes. Pieces may come twice and late; where one is missing, the file says so until it comes."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -59,12 +79,15 @@ class Outputs:
     def append(self, deployment_id: str, instance: str, event: str, offset: int, data: bytes) -> None:
         """Writes `data` at `offset`; what lies past OUTPUT_LIMIT is dropped, and the file says so once."""
         path = self.path(deployment_id, instance, event)
+        if offset < 0:
+            raise ContractViolation(f"cannot keep output of {event} on {instance} at offset {offset}: it is below 0")
         with _open(path) as file:
-            if offset >= OUTPUT_LIMIT:
+            if offset < OUTPUT_LIMIT:
+                _mark_gap(file, offset)
+                file.seek(offset)
+                file.write(data[: OUTPUT_LIMIT - offset])
+            if offset + len(data) > OUTPUT_LIMIT:
                 _mark_cut(file)
-                return
-            file.seek(offset)
-            file.write(data[: OUTPUT_LIMIT - offset])
 
     def read(self, deployment_id: str, instance: str, event: str, offset: int = 0, limit: int = 1 << 20) -> bytes:
         """Up to `limit` bytes from `offset`; empty when there is no more, or nothing at all."""
@@ -82,6 +105,18 @@ class Outputs:
             return {}
         return {d.name: sorted(f.stem for f in d.glob("*.log")) for d in sorted(root.iterdir())}
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of output of each deployment that has any."""
+        if not self._directory.is_dir():
+            return {}
+        return {d.name: sum(f.stat().st_size for f in d.rglob("*.log")) for d in self._directory.iterdir()}
+
+    def remove(self, deployment_id: str) -> None:
+        """Removes all output of a deployment; none is fine."""
+        if not _NAME.fullmatch(deployment_id):
+            raise InvalidRequest(f"cannot remove the output of {deployment_id[:80]!r}: it is no deployment's id")
+        shutil.rmtree(self._directory / deployment_id, ignore_errors=True)
+
 
 def _open(path: Path) -> BinaryIO:
     try:
@@ -91,8 +126,17 @@ def _open(path: Path) -> BinaryIO:
         return path.open("w+b")
 
 
+def _mark_gap(file: BinaryIO, offset: int) -> None:
+    """Says at the start of a gap that something is missing; the piece itself overwrites that if it comes late."""
+    end = file.seek(0, os.SEEK_END)
+    if end < offset:
+        file.write(MISSING if len(MISSING) <= offset - end else b"?" * (offset - end))
+
+
 def _mark_cut(file: BinaryIO) -> None:
-    if file.seek(0, os.SEEK_END) <= OUTPUT_LIMIT:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - len(CUT)))
+    if file.read() != CUT:
         file.write(CUT)
 
 

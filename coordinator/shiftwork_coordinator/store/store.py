@@ -71,6 +71,11 @@ class Store:
         await asyncio.to_thread(migrate, engine)
         return cls(engine)
 
+    @property
+    def shared(self) -> bool:
+        """Whether other coordinators can be on the same database."""
+        return self._engine.dialect.name != "sqlite"
+
     async def close(self) -> None:
         await self._writer.close()
         self._readers.shutdown()
