@@ -31,6 +31,8 @@ from shiftwork_coordinator.shell.coordinator import Coordinator
 log = structlog.get_logger()
 HEARTBEAT = 30.0
 HELLO_WITHIN = 10.0
+TOGETHER = 64
+"""Reports of one agent that are made durable together at most; it is not read from while that many wait."""
 BACKLOG = 1000
 """Messages waiting for one agent; an agent that takes none of them is disconnected and catches up when it returns."""
 
@@ -41,6 +43,7 @@ class Link:
     def __init__(self, socket: web.WebSocketResponse, instance: str) -> None:
         self._socket, self._instance = socket, instance
         self._queue: asyncio.Queue[FromCoordinator | None] = asyncio.Queue()
+        self._reports: asyncio.Queue[Report] = asyncio.Queue(TOGETHER)
 
     def send(self, message: FromCoordinator) -> None:
         if self._queue.qsize() > BACKLOG:
@@ -58,6 +61,19 @@ class Link:
             await self._socket.send_str(encode(message))
         await self._socket.close()
 
+    async def take(self, report: Report) -> None:
+        """Waits while too many are being made durable."""
+        await self._reports.put(report)
+
+    async def record(self, home: Coordinator) -> None:
+        """Makes durable together what has come meanwhile, and acknowledges it at once, until cancelled."""
+        while True:
+            reports = [await self._reports.get()]
+            while not self._reports.empty():
+                reports.append(self._reports.get_nowait())
+            await home.report(self._instance, *reports)
+            self.send(Acknowledge(reports[-1].seq))
+
 
 async def serve_link(request: web.Request, home: Coordinator, instance: str) -> web.WebSocketResponse:
     """Speaks the protocol of shiftwork_contract.messages until either side closes."""
@@ -66,30 +82,41 @@ async def serve_link(request: web.Request, home: Coordinator, instance: str) -> 
     link = Link(socket, instance)
     try:
         async with asyncio.TaskGroup() as group:
-            pumping = group.create_task(link.pump())
+            working = [group.create_task(link.pump()), group.create_task(link.record(home))]
             await _converse(socket, home, instance, link)
-            pumping.cancel()
+            for task in working:
+                task.cancel()
     except* ConnectionError:
         log.info("link lost", instance=instance)
+    except* ContractViolation as err:
+        await _refuse(socket, instance, _first(err))
     finally:
         home.disconnected(instance, link)
     return socket
 
 
 async def _converse(socket: web.WebSocketResponse, home: Coordinator, instance: str, link: Link) -> None:
-    try:
-        messages = _messages(socket)
-        hello = await _hello(messages, instance)
-        if hello is None:
-            return
-        link.send(Welcome(min(PROTOCOL_MAX, hello.protocol_max), home.epoch, instance, HEARTBEAT))
-        await home.connected(instance, hello, link)
-        log.info("agent connected", instance=instance, version=hello.agent_version)
-        async for message in messages:
-            await _handle(home, instance, link, message)
-    except ContractViolation as err:
-        log.warning("agent broke the protocol", instance=instance, problem=err.message)
-        await socket.close(code=1002, message=err.message.encode()[:120])
+    messages = _messages(socket)
+    hello = await _hello(messages, instance)
+    if hello is None:
+        return
+    link.send(Welcome(min(PROTOCOL_MAX, hello.protocol_max), home.epoch, instance, HEARTBEAT))
+    await home.connected(instance, hello, link)
+    log.info("agent connected", instance=instance, version=hello.agent_version)
+    async for message in messages:
+        await _handle(home, instance, link, message)
+
+
+async def _refuse(socket: web.WebSocketResponse, instance: str, problem: str) -> None:
+    log.warning("agent broke the protocol", instance=instance, problem=problem)
+    await socket.close(code=1002, message=problem.encode()[:120])
+
+
+def _first(group: BaseExceptionGroup[ContractViolation]) -> str:
+    err: BaseException = group
+    while isinstance(err, BaseExceptionGroup):
+        err = err.exceptions[0]
+    return str(err)
 
 
 async def _messages(socket: web.WebSocketResponse) -> AsyncIterator[FromAgent]:
@@ -116,8 +143,7 @@ async def _hello(messages: AsyncIterator[FromAgent], instance: str) -> Hello | N
 
 async def _handle(home: Coordinator, instance: str, link: Link, message: FromAgent) -> None:
     if isinstance(message, Report):
-        await home.report(instance, message)
-        link.send(Acknowledge(message.seq))
+        await link.take(message)
     elif isinstance(message, Heartbeat | Observed):
         home.reading(instance, message)
     elif isinstance(message, RenewCertificate):

@@ -14,6 +14,7 @@ from shiftwork_coordinator.engine.service import Service, in_service
 from shiftwork_coordinator.model.rows import CommandRow, History, LifecycleEventRow, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot
 from shiftwork_coordinator.model.status import (
+    DECIDED,
     DEPLOYMENT_MOVES,
     TARGET_MOVES,
     DeploymentStatus,
@@ -40,6 +41,7 @@ class Draft:
         self._actions: list[Action] = []
         self._reasons: list[Reason] = []
         self._wake_at: float | None = None
+        self._preparing: int | None = None
 
     # What it sees
 
@@ -85,6 +87,7 @@ class Draft:
         changed = replace(target, **fields)
         if changed.status is not target.status:
             move(TARGET_MOVES, target.status, changed.status)
+            self._preparing = None
             self.tell("target", target.instance, status=changed.status, message=changed.error_message)
         self.targets[target.instance] = changed
         return changed
@@ -103,8 +106,20 @@ class Draft:
     def add_command(self, row: CommandRow) -> None:
         self._commands[row.instance, row.stage] = row
 
-    def new_commands(self) -> int:
-        return len(self._commands)
+    def preparing(self) -> int:
+        """How many agents prepare a target, those told by this decision included. Counted once, since many ask.
+
+        Those that went silent do not count: they would keep the others waiting for ever.
+        """
+        if self._preparing is None:
+            self._preparing = sum(self._at_it(row) for row in self.snapshot.commands.values())
+        return self._preparing + len(self._commands)
+
+    def _at_it(self, row: CommandRow) -> bool:
+        if not row.command.prepare or row.ended_at is not None:
+            return False
+        target = self.targets[row.instance]
+        return target.status not in DECIDED and self.agent(target).connected
 
     def event(self, target: Target, name: str, status: EventStatus, **fields: Any) -> None:
         row = LifecycleEventRow(event=name, status=status, **fields)

@@ -62,6 +62,11 @@ def events_of(deployment: Deployment) -> tuple[LifecycleEvent, ...]:
     return tuple(event for stage in itinerary(deployment) for event in stage.events)
 
 
+def positions(deployment: Deployment) -> dict[str, int]:
+    """The place of each lifecycle event in that order."""
+    return {str(event): number for number, event in enumerate(events_of(deployment))}
+
+
 def leaves_service(stages: tuple[Stage, ...]) -> int:
     """The index of the first stage during which a target does not serve."""
     kinds = [stage.kind for stage in stages]

@@ -12,7 +12,7 @@ from shiftwork_coordinator.engine import traffic
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.model.rows import CommandRow, Target
-from shiftwork_coordinator.model.status import DECIDED, CommandStatus, TargetStatus
+from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
 
 SLACK = 60.0
 """Seconds past an event's own limit before the coordinator gives up on an agent that is still talking."""
@@ -44,7 +44,7 @@ def prepare(draft: Draft, target: Target) -> Outcome:
     row = draft.command(target)
     if row is None:
         started = target.status is TargetStatus.IN_PROGRESS
-        if started or (draft.agent(target).connected and _preparing(draft) < draft.limits.prepare_at_once):
+        if started or (draft.agent(target).connected and draft.preparing() < draft.limits.prepare_at_once):
             draft.add_command(command_row(draft, target, prepare=True))
         return WAIT
     return _outcome(draft, target, row, given_up=target.status is TargetStatus.IN_PROGRESS)
@@ -90,17 +90,6 @@ def command_row(draft: Draft, target: Target, *, prepare: bool) -> CommandRow:
         keep=(draft.snapshot.last_good.identity,) if draft.snapshot.last_good else (),
     )
     return CommandRow(command, target.instance, target.stage, wanted_at=draft.now)
-
-
-def _preparing(draft: Draft) -> int:
-    """How many agents are at it. Those that went silent do not count: they would keep the others waiting for ever."""
-    return sum(_at_it(draft, row) for row in draft.snapshot.commands.values()) + draft.new_commands()
-
-
-def _at_it(draft: Draft, row: CommandRow) -> bool:
-    target = draft.targets[row.instance]
-    undecided = target.status not in DECIDED and draft.agent(target).connected
-    return row.command.prepare and row.ended_at is None and undecided
 
 
 def _cancel(draft: Draft, target: Target, row: CommandRow) -> None:

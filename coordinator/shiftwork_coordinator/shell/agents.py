@@ -44,6 +44,7 @@ class Agents:
         self._last_seen: dict[str, float] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._readings: dict[tuple[str, str], _Reading] = {}
+        self._seen: dict[str, dict[str, AgentSeen]] = {}
 
     # Connections
 
@@ -68,6 +69,7 @@ class Agents:
         self._woken(instance)
 
     def _forget(self, instance: str) -> None:
+        self._seen.pop(instance, None)
         for key in [k for k in self._readings if k[0] == instance]:
             self._readings[key] = _Reading(AgentSeen())
 
@@ -87,6 +89,7 @@ class Agents:
 
     def heard(self, instance: str, heartbeat: Heartbeat | None = None) -> None:
         self._last_seen[instance] = self._clock.now()
+        self._seen.pop(instance, None)
         if heartbeat is not None:
             self._heartbeats[instance] = heartbeat
 
@@ -94,6 +97,7 @@ class Agents:
         """What the rows know from before this process."""
         if last_seen is not None:
             self._last_seen.setdefault(instance, last_seen)
+            self._seen.pop(instance, None)
 
     def observed(self, instance: str, message: Observed) -> None:
         now = self._clock.now()
@@ -101,6 +105,7 @@ class Agents:
         reading = self._readings.setdefault((instance, message.group_id), _Reading(AgentSeen()))
         seen = reading.seen
         quiet = QuietSeen(message.quiet, now) if message.quiet else seen.quiet
+        told = _said(seen)
         reading.seen = replace(
             seen,
             asked=message.asked,
@@ -110,16 +115,21 @@ class Agents:
             quiet_before=seen.quiet if message.quiet else seen.quiet_before,
             gate=message.gate or seen.gate,
         )
-        self._woken(instance)
+        if message.quiet or _said(reading.seen) != told:
+            self._woken(instance)
 
     def seen(self, instance: str, group_id: str = "") -> AgentSeen:
-        reading = self._readings.get((instance, group_id))
-        return replace(
-            reading.seen if reading else AgentSeen(),
-            connected=instance in self._sessions,
-            last_seen=self._last_seen.get(instance),
-            awaited_since=self._began,
-        )
+        """Kept until something of it changes: a tick asks for every agent, few of them have spoken since the last."""
+        by_group = self._seen.setdefault(instance, {})
+        if group_id not in by_group:
+            reading = self._readings.get((instance, group_id))
+            by_group[group_id] = replace(
+                reading.seen if reading else AgentSeen(),
+                connected=instance in self._sessions,
+                last_seen=self._last_seen.get(instance),
+                awaited_since=self._began,
+            )
+        return by_group[group_id]
 
     def heartbeat(self, instance: str) -> Heartbeat | None:
         return self._heartbeats.get(instance)
@@ -141,6 +151,11 @@ class Agents:
             return None
         wanted = reading.gate_wanted
         return reading.seen.gate if wanted is None or reading.seen.gate.open == wanted else None
+
+
+def _said(seen: AgentSeen) -> tuple[object, ...]:
+    """What of a reading may matter when it changes. Each count of connections is news: quiet takes two in a row."""
+    return seen.asked, seen.probe, seen.gate
 
 
 class GroupGates:

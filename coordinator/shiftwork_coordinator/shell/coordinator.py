@@ -6,32 +6,31 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from itertools import groupby
 
 import structlog
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import ContractViolation
 from shiftwork_contract.messages import (
-    CommandEnded,
     FromCoordinator,
     Heartbeat,
     Hello,
     Observed,
     Output,
-    Refused,
     Report,
     Unsupported,
     Unwatch,
 )
 from shiftwork_coordinator.creation import rollback_rows
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
-from shiftwork_coordinator.engine.itinerary import events_of
+from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.model.rows import CommandRow, Deployment, Installed
 from shiftwork_coordinator.model.status import ENDED, DeploymentStatus
 from shiftwork_coordinator.ports import Clock
 from shiftwork_coordinator.shell.agents import Agents, Session
 from shiftwork_coordinator.shell.image import Image
-from shiftwork_coordinator.shell.reports import changes_of, command_after, installed
+from shiftwork_coordinator.shell.reports import Told, installed
 from shiftwork_coordinator.shell.run import Run
 from shiftwork_coordinator.store import Change, Outputs, Put, Store
 
@@ -164,37 +163,41 @@ class Coordinator:
             return Unsupported("RenewCertificate")
         return await self._issue(instance, csr)
 
-    async def report(self, instance: str, report: Report) -> None:
-        """Makes a report durable; the caller acknowledges it afterwards. Raises ContractViolation for a foreign one."""
-        self.agents.heard(instance)
-        deployment_id, row = await self._command(instance, report.command_id)
-        if row is None:
-            return
-        if isinstance(report, Output):
-            self.outputs.append(deployment_id, instance, report.event, report.offset, report.data)
-            self._tell(deployment_id)
-            return
-        await self._record(deployment_id, row, report)
+    async def report(self, instance: str, *reports: Report) -> None:
+        """Makes reports durable, those on one command together; the caller acknowledges the last of them afterwards.
 
-    async def _record(self, deployment_id: str, row: CommandRow, report: Report) -> None:
-        after = command_after(row, report, self.clock.now())
-        position = await self._position(deployment_id, getattr(report, "event", ""))
-        changes = changes_of(row, after, report, position, self.clock.now())
-        if changes:
+        Raises ContractViolation for one on a command that is not this instance's.
+        """
+        self.agents.heard(instance)
+        for command_id, of_command in groupby(reports, lambda report: report.command_id):
+            deployment_id, row = await self._command(instance, command_id)
+            if row is not None:
+                await self._record(deployment_id, row, list(of_command))
+
+    async def _record(self, deployment_id: str, row: CommandRow, reports: list[Report]) -> None:
+        told = Told(row, await self._order(deployment_id))
+        for report in reports:
+            if isinstance(report, Output):
+                self.outputs.append(deployment_id, row.instance, report.event, report.offset, report.data)
+            else:
+                told.take(report, self.clock.now())
+        if changes := told.changes():
             await self.store.write(*changes, epoch=self.epoch)
-        run = self.runs.get(deployment_id)
-        if run is None:
-            return
-        run.image.commands = {**run.image.commands, (row.instance, row.stage): after}
-        if isinstance(report, CommandEnded | Refused):
-            if isinstance(report, CommandEnded) and report.group is not None:
-                self._note_installed(run, installed(row.instance, report.group))
+        if (run := self.runs.get(deployment_id)) is not None:
+            self._take_over(run, told)
+
+    def _take_over(self, run: Run, told: Told) -> None:
+        """Into the image what was committed."""
+        run.image.commands[told.row.instance, told.row.stage] = told.row
+        if told.installed is not None:
+            self._note_installed(run, told.installed)
+        if told.ended:
             run.wake()
         run.told()
 
     def _note_installed(self, run: Run, row: Installed) -> None:
         if row.group_id == run.image.deployment.group_id:
-            run.image.installed = {**run.image.installed, row.instance: row}
+            run.image.installed[row.instance] = row
 
     async def _command(self, instance: str, command_id: str) -> tuple[str, CommandRow | None]:
         """The command's row, when it is one of this instance's: ids are `deployment.instance.stage`."""
@@ -206,18 +209,14 @@ class Coordinator:
         commands = run.image.commands if run else await self.store.commands(deployment_id)
         return deployment_id, commands.get((instance, int(stage)))
 
-    async def _position(self, deployment_id: str, event: str) -> int:
-        run = self.runs.get(deployment_id)
-        deployment = run.image.deployment if run else await self.store.deployment(deployment_id)
-        order = [str(e) for e in events_of(deployment)] if deployment else []
-        return order.index(event) if event in order else len(order)
-
-    # What people ask
-
-    def _tell(self, deployment_id: str) -> None:
+    async def _order(self, deployment_id: str) -> dict[str, int]:
         run = self.runs.get(deployment_id)
         if run is not None:
-            run.told()
+            return run.positions
+        deployment = await self.store.deployment(deployment_id)
+        return positions(deployment) if deployment else {}
+
+    # What people ask
 
     def reasons(self, deployment_id: str) -> tuple[Reason, ...]:
         run = self.runs.get(deployment_id)

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decision import Decision
+from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TrafficSeen
 from shiftwork_coordinator.store import Add, Change, Put, PutEvent, Store
 
 
 class Image:
+    """`commands`, `installed` and `asked` change in place, at every report: a snapshot is for one call of `decide`."""
+
     def __init__(self, deployment: Deployment, targets: Mapping[str, Target]) -> None:
         self.deployment = deployment
         self.targets = dict(targets)
@@ -60,28 +63,22 @@ class Image:
 
     def changes(self, decision: Decision) -> list[Change]:
         """What has to be written for this decision; empty when nothing changed."""
-        positions = self.positions()
+        order = positions(self.deployment)
         changes: list[Change] = []
         if decision.deployment is not self.deployment:
             changes.append(Put(decision.deployment))
         changes += [Put(target) for target in decision.targets]
         changes += [Put(command) for command in decision.commands]
         changes += [
-            PutEvent(self.deployment.id, instance, positions.get(row.event, 0), row)
-            for instance, row in decision.events
+            PutEvent(self.deployment.id, instance, order.get(row.event, 0), row) for instance, row in decision.events
         ]
         changes += [Put(Health(self.deployment.group_id, name, healthy)) for name, healthy in decision.health]
         changes += [Add(row) for row in decision.history]
         return changes
 
     def apply(self, decision: Decision) -> None:
-        """Takes over what was committed. New mappings: a snapshot that is still in use must not change."""
+        """Takes over what was committed. `targets` is a new mapping: views of it are made in more than one step."""
         self.deployment = decision.deployment
         self.targets = {**self.targets, **{t.instance: t for t in decision.targets}}
-        self.commands = {**self.commands, **{(c.instance, c.stage): c for c in decision.commands}}
+        self.commands.update({(c.instance, c.stage): c for c in decision.commands})
         self.health = {**self.health, **dict(decision.health)}
-
-    def positions(self) -> dict[str, int]:
-        from shiftwork_coordinator.engine.itinerary import events_of
-
-        return {str(event): number for number, event in enumerate(events_of(self.deployment))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
@@ -55,24 +57,40 @@ def _ended(row: CommandRow, report: CommandEnded, now: float) -> CommandRow:
     )
 
 
-def changes_of(row: CommandRow, after: CommandRow, report: Report, position: int, now: float) -> list[Change]:
-    """What to write for this report, besides its output."""
-    changes: list[Change] = [] if after is row else [Put(after)]
-    event = _event_row(row, report)
-    if event is not None and after is not row:
-        command = row.command
-        changes.append(PutEvent(command.deployment_id, row.instance, position, event))
-        changes.append(Add(History(command.deployment_id, now, "event", row.instance, _told(event))))
-    if isinstance(report, CommandEnded) and report.group is not None:
-        changes.append(Put(installed(row.instance, report.group)))
-    return changes
+class Told:
+    """Reports on one command, taken in order. `row` is the command's row after them, `order` the events' places."""
+
+    def __init__(self, row: CommandRow, order: Mapping[str, int]) -> None:
+        self._before, self.row, self._order = row, row, order
+        self._events: list[Change] = []
+        self.installed: Installed | None = None
+        self.ended = False
+
+    def take(self, report: Report, now: float) -> None:
+        after = command_after(self.row, report, now)
+        event = _event_row(report)
+        if event is not None and after is not self.row:
+            command, instance = after.command, after.instance
+            place = self._order.get(event.event, len(self._order))
+            self._events.append(PutEvent(command.deployment_id, instance, place, event))
+            self._events.append(Add(History(command.deployment_id, now, "event", instance, _told(event))))
+        if isinstance(report, CommandEnded) and report.group is not None:
+            self.installed = installed(after.instance, report.group)
+        self.ended = self.ended or isinstance(report, CommandEnded | Refused)
+        self.row = after
+
+    def changes(self) -> list[Change]:
+        """What to write, besides output: of the command's row only the last one."""
+        changes: list[Change] = [] if self.row is self._before else [Put(self.row)]
+        changes += self._events
+        return changes if self.installed is None else [*changes, Put(self.installed)]
 
 
 def installed(instance: str, state: GroupState) -> Installed:
     return Installed(state.group_id, instance, state.installed, state.installed_by)
 
 
-def _event_row(row: CommandRow, report: Report) -> LifecycleEventRow | None:
+def _event_row(report: Report) -> LifecycleEventRow | None:
     if isinstance(report, EventStarted):
         return LifecycleEventRow(report.event, EventStatus.IN_PROGRESS, started_at=report.at)
     if isinstance(report, EventEnded):

@@ -13,7 +13,7 @@ from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, W
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Rollback
-from shiftwork_coordinator.engine.itinerary import StageKind, itinerary
+from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Request, Target
 from shiftwork_coordinator.model.settings import health_for
 from shiftwork_coordinator.model.snapshot import Snapshot
@@ -29,6 +29,8 @@ from shiftwork_coordinator.store import Change, Fenced, Put, Store
 log = structlog.get_logger()
 IDLE_TICK = 2.0
 """Seconds after which a tick happens although nobody called for one: a lost wake-up costs no more than this."""
+REST = 4.0
+"""Times the last tick's own work that pass before the next tick: what happens meanwhile is one tick's worth of news."""
 PARK = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds that a deployment rests after a tick of it raised; the last one repeats."""
 
@@ -62,6 +64,8 @@ class Run:
         self._wake = asyncio.Event()
         self._listeners: set[asyncio.Event] = set()
         self._watched: dict[str, Watch] = {}
+        self._rest = 0.0
+        self.positions = positions(image.deployment)
         deployment = image.deployment
         addresses = {t.instance: t.address for t in image.targets.values()}
         self._at = Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
@@ -111,6 +115,7 @@ class Run:
             for instance in self.image.targets:
                 self.greet(instance)
             while not await self._guarded_tick(group):
+                await asyncio.sleep(self._rest)
                 await self._sleep()
             if observing:
                 observing.cancel()
@@ -151,6 +156,7 @@ class Run:
         began = self.home.clock.monotonic()
         decision = decide(self._snapshot(), self.home.clock.now())
         changes = self.image.changes(decision)
+        self._rest = REST * (self.home.clock.monotonic() - began)
         if decision.rollback:
             rollback_id, rows = await self.home.begin_rollback(self, decision, decision.rollback)
             decision = replace(decision, deployment=replace(decision.deployment, rolled_back_by=rollback_id))
@@ -192,7 +198,7 @@ class Run:
     async def _record(self, rows: list[Asked]) -> None:
         kept = [self._with_last_success(row) for row in rows]
         await self.home.store.write(*(Put(row) for row in kept), epoch=self.home.epoch)
-        self.image.asked = {**self.image.asked, **{(row.instance, row.verb): row for row in kept}}
+        self.image.asked.update({(row.instance, row.verb): row for row in kept})
         self.observer.hurry()
         self.wake()
 
@@ -221,9 +227,11 @@ class Run:
         self.wake()
 
     def _open_commands(self, instance: str) -> Sequence[CommandRow]:
-        done = self.image.targets[instance].completed_at is not None
-        rows = (r for r in self.image.commands.values() if r.instance == instance and r.status in OPEN)
-        return [] if done else list(rows)
+        target = self.image.targets[instance]
+        if target.completed_at is not None:
+            return []
+        rows = (self.image.commands.get((instance, stage)) for stage in range(target.stage + 1))
+        return [row for row in rows if row is not None and row.status in OPEN]
 
     def _send_cancel(self, target: Target) -> None:
         if not target.cancel:
