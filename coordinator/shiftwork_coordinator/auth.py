@@ -13,7 +13,7 @@ from aiohttp import web
 
 from shiftwork_contract.errors import Denied
 from shiftwork_coordinator import tokens
-from shiftwork_coordinator.model.rows import Instance
+from shiftwork_coordinator.joining import holds
 from shiftwork_coordinator.ports import Clock
 from shiftwork_coordinator.store import Store
 
@@ -32,11 +32,13 @@ class Auth(StrEnum):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """`who` names a person in the audit log; `role` is an operator's, `instance` an agent's."""
+    """`who` names a person in the audit log; `role` is an operator's, `instance` and `serial` are of an agent's
+    certificate."""
 
     who: str
     role: str = ""
     instance: str = ""
+    serial: str = ""
 
 
 class NotAllowed(Denied):
@@ -61,13 +63,9 @@ async def admit(request: web.Request, auth: Auth, store: Store, clock: Clock) ->
 async def _agent(request: web.Request, store: Store) -> Caller:
     name, serial = _certificate(request)
     row = await store.instance(name) if name else None
-    if row is None or not _holds(row, serial):
+    if row is None or not holds(row, serial):
         raise Denied("this takes the certificate of a joined instance; `shiftwork-agent join` gets one")
-    return Caller(f"agent {name}", instance=name)
-
-
-def _holds(row: Instance, serial: str) -> bool:
-    return row.revoked_at is None and serial != "" and serial in (row.certificate_serial, row.previous_serial)
+    return Caller(f"agent {name}", instance=name, serial=serial)
 
 
 def _certificate(request: web.Request) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -61,14 +62,7 @@ class Authority:
                 f"cannot issue a certificate for {instance[:80]!r}: an instance name has 1 to 63 letters, digits,"
                 " dots, underscores and hyphens, and begins with a letter or digit"
             )
-        try:
-            request = x509.load_pem_x509_csr(csr.encode())
-            sound = request.is_signature_valid
-        except ValueError as err:
-            raise InvalidRequest(f"cannot read the certificate request: {err}") from err
-        if not sound:
-            raise InvalidRequest("cannot use the certificate request: it is not signed by its own key")
-        builder = self._builder(instance, request.public_key(), AGENT_DAYS)  # type: ignore[arg-type]
+        builder = self._builder(instance, _requested_key(csr), AGENT_DAYS)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         return self._sign(builder.add_extension(usage, critical=False))
 
@@ -104,6 +98,8 @@ class Authority:
             .not_valid_before(now - SKEW)
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
     def _sign(self, builder: x509.CertificateBuilder) -> Issued:
@@ -124,10 +120,39 @@ class Authority:
             .not_valid_before(now - SKEW)
             .not_valid_after(now + datetime.timedelta(days=CA_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
         _write_key(self._directory / "ca.key", key)
-        (self._directory / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        whole = self._directory / "ca.pem.new"  # a CA exists once ca.pem does, and then it is complete
+        whole.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        whole.rename(self._directory / "ca.pem")
+
+
+def _requested_key(csr: str) -> ec.EllipticCurvePublicKey:
+    """The key that a certificate is asked for, proven to be the asker's."""
+    try:
+        request = x509.load_pem_x509_csr(csr.encode())
+        key, sound = request.public_key(), request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as err:
+        raise InvalidRequest(f"cannot read the certificate request: {err}") from err
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise InvalidRequest(
+            "cannot use the certificate request: its key is not one of an elliptic curve, such as P-256"
+        )
+    if not sound:
+        raise InvalidRequest("cannot use the certificate request: it is not signed by its own key")
+    return key
+
+
+def _usage(**allowed: bool) -> x509.KeyUsage:
+    """Strict clients, such as Python from 3.13 on, want this and the key identifiers."""
+    names = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
 
 
 def _alternative(name: str) -> x509.GeneralName:

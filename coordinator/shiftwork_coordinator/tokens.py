@@ -15,7 +15,7 @@ from shiftwork_contract.errors import Denied, InvalidRequest
 from shiftwork_coordinator.model.rows import Token
 from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.ports import Clock
-from shiftwork_coordinator.store import Audit, Put, Store, Unchanged
+from shiftwork_coordinator.store import Audit, Change, Put, Store, Unchanged
 
 ROLES = ("viewer", "deployer", "approver", "admin")
 """Each may do what the ones before it may."""
@@ -76,16 +76,20 @@ async def operator(store: Store, clock: Clock, text: str) -> Token:
     return await _known(store, clock, text, "swt", "operator")
 
 
-async def use_to_join(store: Store, clock: Clock, text: str, name: str) -> Token:
-    """Counts one use of a join token, durably, and returns its row. Raises Denied, the same for every reason."""
+async def to_join(store: Store, clock: Clock, text: str, name: str) -> Token:
+    """The row of a join token that `name` may know, used up or not. Raises Denied, the same for every reason."""
     row = await _known(store, clock, text, "swj", "agent")
     if row.name and row.name != name:
         raise Denied(REFUSED)
+    return row
+
+
+def spend(row: Token) -> tuple[Change, ...]:
+    """What counts one use, in the unit of the join itself. Raises Denied when there is none left."""
     left = row.uses_left or 0
     if left < 1:
         raise Denied(REFUSED)
-    await store.write(Unchanged(row, REFUSED), Put(replace(row, uses_left=left - 1)))
-    return row
+    return Unchanged(row, REFUSED), Put(replace(row, uses_left=left - 1))
 
 
 async def _known(store: Store, clock: Clock, text: str, prefix: str, kind: str) -> Token:

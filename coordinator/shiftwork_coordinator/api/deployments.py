@@ -25,6 +25,12 @@ class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rollback: bool | None = None
 
 
+class Continue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Either way the wait or bake that it is in ends now."""
+
+    now: bool = False
+
+
 async def create(request: web.Request) -> web.Response:
     home = services(request).home
     asked = await body(request, operations.CreateDeployment)
@@ -72,6 +78,7 @@ async def stop(request: web.Request) -> web.Response:
 
 async def proceed(request: web.Request) -> web.Response:
     home, id = services(request).home, request.match_info["id"]
+    await body(request, Continue)
     await operations.continue_deployment(home, id, who=caller(request).who)
     return reply(await view(home, id))
 
@@ -125,15 +132,23 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream(home: Coordinator, id: str, after: int) -> AsyncIterator[bytes]:
-    async for _ in home.changes(id):
-        final = await view(home, id)
+    async for _ in news(home, id):
+        seen = await view(home, id)
         for number, line in await home.store.history(id, after):
             after = number
             yield _sse("history", line, number)
-        yield _sse("view", final)
-        if final["status"] in ENDED:
+        yield _sse("view", seen)
+        if seen["status"] in ENDED:
             return
-        await asyncio.sleep(LUMP)
+
+
+async def news(home: Coordinator, id: str) -> AsyncIterator[None]:
+    """Yields at once and after changes, without end: the reader sees the end in the rows, even where it fell between
+    two changes or the deployment is not driven yet."""
+    while True:
+        async for _ in home.changes(id):
+            yield
+            await asyncio.sleep(LUMP)
 
 
 def _sse(event: str, data: object, number: int | None = None) -> bytes:

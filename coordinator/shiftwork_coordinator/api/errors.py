@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.auth import NotAllowed
@@ -33,14 +33,20 @@ def answer(status: int, code: str, message: str) -> web.Response:
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except ClientConnectionResetError:
+        raise  # whoever asked has gone, in the middle of a stream
     except ShiftworkError as err:
+        if isinstance(err, Denied):
+            log.warning("refused", method=request.method, path=request.path, remote=request.remote, code=err.code)
         return answer(status_of(err), err.code, err.message)
     except msgspec.ValidationError as err:
         return answer(400, "InvalidRequest", f"cannot use the body of {request.method} {request.path}: {err}")
     except msgspec.DecodeError as err:
         return answer(400, "InvalidRequest", f"cannot read the body of {request.method} {request.path}: {err}")
     except web.HTTPException as err:
-        return answer(err.status, err.reason, f"cannot answer {request.method} {request.path}: {err.reason}")
+        return answer(
+            err.status, err.reason.replace(" ", ""), f"cannot answer {request.method} {request.path}: {err.reason}"
+        )
     except Exception as err:
         number = secrets.token_hex(4)
         log.error("request failed", error_id=number, path=request.path, exc_info=err)

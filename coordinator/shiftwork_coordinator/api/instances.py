@@ -6,11 +6,11 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.api.server import body, caller, reply, services
+from shiftwork_coordinator.joining import amend
 from shiftwork_coordinator.model.rows import Instance
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.store import Audit, Put
+from shiftwork_coordinator.store import Audit
 
 
 class Tags(msgspec.Struct, frozen=True):
@@ -25,32 +25,31 @@ async def listed(request: web.Request) -> web.Response:
 
 
 async def tag(request: web.Request) -> web.Response:
-    home, row = services(request).home, await _known(request)
+    home, name = services(request).home, request.match_info["name"]
     asked = await body(request, Tags)
-    merged = {**row.tags, **asked.tags}
-    row = replace(row, tags={key: value for key, value in merged.items() if value is not None})
-    audit = Audit(caller(request).who, "instance.tag", f"{row.name} {asked.tags}", home.clock.now())
-    await home.store.write(Put(row), audit)
-    return reply(_view(home, row))
+
+    def tagged(row: Instance) -> Instance:
+        merged = {**row.tags, **asked.tags}
+        return replace(row, tags={key: value for key, value in merged.items() if value is not None})
+
+    audit = Audit(caller(request).who, "instance.tag", f"{name} {asked.tags}", home.clock.now())
+    return reply(_view(home, await amend(home.store, name, tagged, audit)))
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """From now on its certificate opens nothing, and the link that is open is closed."""
-    home, row = services(request).home, await _known(request)
-    row = replace(row, revoked_at=row.revoked_at or home.clock.now())
-    await home.store.write(Put(row), Audit(caller(request).who, "instance.revoke", row.name, home.clock.now()))
-    home.agents.disconnect(row.name)
+    """From now on its certificate opens nothing, and every link that is open is closed."""
+    home, name = services(request).home, request.match_info["name"]
+
+    def revoked(row: Instance) -> Instance:
+        return replace(row, revoked_at=row.revoked_at or home.clock.now())
+
+    await amend(home.store, name, revoked)
+    home.agents.disconnect(name)
+    services(request).links.end(name)
+    # Once more, behind whatever the links just cut had given to the writer.
+    audit = Audit(caller(request).who, "instance.revoke", name, home.clock.now())
+    row = await amend(home.store, name, revoked, audit)
     return reply(_view(home, row))
-
-
-async def _known(request: web.Request) -> Instance:
-    name = request.match_info["name"]
-    row = await services(request).home.store.instance(name)
-    if row is None:
-        raise InvalidRequest(
-            f"cannot find the instance {name[:80]!r}; `shiftwork instances` shows them", code="NotFound"
-        )
-    return row
 
 
 def _view(home: Coordinator, row: Instance) -> dict[str, object]:

@@ -12,7 +12,8 @@ from shiftwork_coordinator.api.server import body, caller, reply, services
 async def join(request: web.Request) -> web.Response:
     found = services(request)
     asked = await body(request, joining.Join)
-    row, certificate = await joining.join(found.home.store, found.home.clock, found.authority, asked)
+    async with found.joining:
+        row, certificate = await joining.join(found.home.store, found.home.clock, found.authority, asked)
     return reply(
         {
             "instance": row.name,
@@ -29,4 +30,8 @@ def _addresses(request: web.Request) -> list[str]:
 
 
 async def link(request: web.Request) -> web.StreamResponse:
-    return await serve_link(request, services(request).home, caller(request).instance)
+    """Held before its certificate is looked at once more, so that no revocation falls in between."""
+    found, who = services(request), caller(request)
+    with found.links.held(who.instance):
+        await joining.settle(found.home.store, who.instance, who.serial)
+        return await serve_link(request, found.home, who.instance)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import msgspec
 from aiohttp import web
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_coordinator.api.deployments import rows
+from shiftwork_coordinator.api.deployments import news, rows
 from shiftwork_coordinator.api.server import flag, services
 from shiftwork_coordinator.engine.itinerary import events_of
+from shiftwork_coordinator.model.rows import Deployment
+from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.shell.coordinator import Coordinator
+
+PIECE = 1 << 20
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -43,30 +47,33 @@ def _matcher(pattern: str) -> Callable[[bytes], bool]:
 
 async def _output(home: Coordinator, id: str, wanted: Wanted, *, follow: bool) -> AsyncIterator[bytes]:
     read: dict[tuple[str, str], int] = {}
-    async for _ in home.changes(id):
-        for target, event in await _sources(home, id, wanted):
-            for piece in _news(home, id, target, event, read, wanted):
+    async for _ in news(home, id):
+        deployment, _targets = await rows(home, id)
+        last = not follow or deployment.status in ENDED
+        for target, event in _sources(home, deployment, wanted):
+            for piece in _news(home, id, target, event, read, wanted, last):
                 yield piece
-        if not follow:
+        if last:
             return
 
 
-async def _sources(home: Coordinator, id: str, wanted: Wanted) -> list[tuple[str, str]]:
+def _sources(home: Coordinator, deployment: Deployment, wanted: Wanted) -> list[tuple[str, str]]:
     """In the order of the lifecycle."""
-    deployment, _ = await rows(home, id)
     order = [str(event) for event in events_of(deployment)]
-    found = [(t, e) for t, events in home.outputs.events(id).items() for e in events]
+    found = [(t, e) for t, events in home.outputs.events(deployment.id).items() for e in events]
     chosen = [(t, e) for t, e in found if wanted.target in ("", t) and wanted.event in ("", e)]
     return sorted(chosen, key=lambda s: (s[0], order.index(s[1]) if s[1] in order else len(order)))
 
 
 def _news(
-    home: Coordinator, id: str, target: str, event: str, read: dict[tuple[str, str], int], wanted: Wanted
-) -> list[bytes]:
+    home: Coordinator, id: str, target: str, event: str, read: dict[tuple[str, str], int], wanted: Wanted, last: bool
+) -> Iterator[bytes]:
+    """A line that has no end yet waits for it, but not past the `last` look, nor when it fills a whole piece."""
     prefix = b"" if wanted.target and wanted.event else f"{target} {event} | ".encode()
-    pieces = []
-    while data := home.outputs.read(id, target, event, read.get((target, event), 0)):
-        whole = data[: data.rfind(b"\n") + 1] or data
+    while data := home.outputs.read(id, target, event, read.get((target, event), 0), PIECE):
+        whole = data[: data.rfind(b"\n") + 1] or (data if last or len(data) == PIECE else b"")
+        if not whole:
+            return
         read[target, event] = read.get((target, event), 0) + len(whole)
-        pieces += [prefix + line.rstrip(b"\n") + b"\n" for line in whole.splitlines(True) if wanted.matches(line)]
-    return pieces
+        lines = whole.removesuffix(b"\n").split(b"\n")
+        yield b"".join(prefix + line + b"\n" for line in lines if wanted.matches(line))

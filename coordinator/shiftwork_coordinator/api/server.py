@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from shiftwork_coordinator.api.errors import errors
+from shiftwork_coordinator.api.links import Links
 from shiftwork_coordinator.api.routes import Route, table
 from shiftwork_coordinator.auth import CALLER, Caller, admit
 from shiftwork_coordinator.metrics import Metrics
@@ -22,7 +24,8 @@ BODY_LIMIT = 1 << 20
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What handlers work with. `addresses`: URLs under which agents reach it, where they are configured."""
+    """What handlers work with. `addresses`: URLs under which agents reach it, where they are configured. `joining` is
+    held while a host joins."""
 
     home: Coordinator
     authority: Authority
@@ -30,6 +33,8 @@ class Services(msgspec.Struct, frozen=True):
     metrics: Metrics
     lease: Lease
     addresses: tuple[str, ...] = ()
+    links: Links = msgspec.field(default_factory=Links)
+    joining: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
 
 SERVICES = web.AppKey("services", Services)
