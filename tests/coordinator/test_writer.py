@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from shiftwork_contract.errors import Conflict, Unavailable
@@ -15,8 +16,8 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.model.config import PREDEFINED
 from shiftwork_coordinator.model.rows import CommandRow, Deployment, Group, Target, Token
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
-from shiftwork_coordinator.model.status import CommandStatus
-from shiftwork_coordinator.store import Audit, Delete, Put, PutMeta, Store, Unchanged
+from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus
+from shiftwork_coordinator.store import Audit, Delete, NoneActive, Put, PutMeta, Store, Unchanged
 
 SETTINGS = GroupSettings(Instances(names=("web-1",)))
 
@@ -150,3 +151,12 @@ async def test_open_commands_are_those_an_agent_may_still_report_on(store: Store
     others = row("d-1", 2, CommandStatus.FAILED), row("d-1", 1, CommandStatus.WANTED, "web-2")
     await store.write(*(Put(r) for r in (wanted, accepted, *others)))
     assert {r.command.id for r in await store.open_commands("web-1")} == {wanted.command.id, accepted.command.id}
+
+
+async def test_of_many_deployments_of_a_group_that_begin_at_once_one_does(store: Store) -> None:
+    guard = NoneActive("g-1", "there is one already")
+    writes = (store.write(guard, Put(deployment(f"d-{n}", n))) for n in range(1, 5))
+    assert [type(r) for r in await in_one_group(store, *writes)] == [type(None), *[Conflict] * 3]
+    await store.write(Put(replace(deployment("d-1", 1), status=DeploymentStatus.STOPPED)))
+    await store.write(guard, Put(deployment("d-9", 9)))
+    await store.write(NoneActive("g-2", "another group"), Put(replace(deployment("d-10", 10), group_id="g-2")))

@@ -7,12 +7,14 @@ from shiftwork_coordinator.store.changes import (
     Change,
     Delete,
     Fenced,
+    NoneActive,
     Put,
     PutEvent,
     PutMeta,
     Unchanged,
 )
 from shiftwork_coordinator.store.lease import DataDirectory, Lease
+from shiftwork_coordinator.store.retention import Limits, prune
 from shiftwork_coordinator.store.store import Store
 
 __all__ = [
@@ -24,10 +26,13 @@ __all__ = [
     "Delete",
     "Fenced",
     "Lease",
+    "Limits",
+    "NoneActive",
     "Outputs",
     "Put",
     "PutEvent",
     "PutMeta",
     "Store",
     "Unchanged",
+    "prune",
 ]

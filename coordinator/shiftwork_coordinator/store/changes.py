@@ -52,6 +52,13 @@ class Unchanged(msgspec.Struct, frozen=True):
     otherwise: str
 
 
+class NoneActive(msgspec.Struct, frozen=True):
+    """Rejects the unit when a deployment of the group has not ended. It comes before the Put of a new one."""
+
+    group_id: str
+    otherwise: str
+
+
 class PutMeta(msgspec.Struct, frozen=True):
     name: str
     value: str
@@ -66,7 +73,7 @@ class Audit(msgspec.Struct, frozen=True):
     at: float = 0.0
 
 
-Change = Put | Delete | Add | PutEvent | Unchanged | PutMeta | Audit
+Change = Put | Delete | Add | PutEvent | Unchanged | NoneActive | PutMeta | Audit
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -82,7 +89,7 @@ class Guard(msgspec.Struct, frozen=True):
     otherwise: str
 
 
-Operation = Statement | Guard
+Operation = Statement | Guard | NoneActive
 
 
 def operations(changes: Iterable[Change]) -> list[Operation]:
@@ -106,6 +113,8 @@ def _operation(change: Change) -> Operation:
         return Statement("audit", tables.audit, msgspec.structs.asdict(change))
     if isinstance(change, PutMeta):
         return Statement("put", tables.meta, {"name": change.name, "value": change.value})
+    if isinstance(change, NoneActive):
+        return change
     return _about(change)
 
 

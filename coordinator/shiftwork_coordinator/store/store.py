@@ -179,10 +179,11 @@ class Store:
         c = tables.revisions.c
         return await self._one(StoredRevision, c.application == application, c.identity == identity)
 
-    async def revisions(self, application: str) -> list[StoredRevision]:
-        """Newest first."""
+    async def revisions(self, application: str | None = None) -> list[StoredRevision]:
+        """Newest first; of one application or of all."""
         c = tables.revisions.c
-        return await self._many(StoredRevision, c.application == application, order=c.pushed_at.desc())
+        wanted = [] if application is None else [c.application == application]
+        return await self._many(StoredRevision, *wanted, order=c.pushed_at.desc())
 
     async def installed(self, group_id: str) -> dict[str, Installed]:
         rows = await self._many(Installed, tables.installed.c.group_id == group_id)

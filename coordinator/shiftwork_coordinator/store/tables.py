@@ -102,6 +102,9 @@ def _revision(row: rows.StoredRevision) -> dict[str, Any]:
     return {"application": row.application, "identity": row.revision.identity, "pushed_at": row.pushed_at}
 
 
+OF_A_DEPLOYMENT = (requests, targets, lifecycle_events, commands, asked, history)
+"""What goes when the deployment goes."""
+
 STORED: dict[type, Stored] = {
     rows.Deployment: Stored(deployments, _deployment),
     rows.Request: Stored(requests, _fields("deployment_id")),

@@ -18,9 +18,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from shiftwork_contract.errors import Conflict, ShiftworkError, Unavailable
+from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.store.audit import chain
-from shiftwork_coordinator.store.changes import Change, Fenced, Guard, Operation, operations
-from shiftwork_coordinator.store.tables import leases
+from shiftwork_coordinator.store.changes import Change, Fenced, Guard, NoneActive, Operation, Statement, operations
+from shiftwork_coordinator.store.tables import deployments, leases
 
 T = TypeVar("T")
 LEASE = "coordinator"
@@ -96,7 +97,7 @@ class Writer:
             try:
                 with connection.begin():
                     for epoch in {unit.epoch for unit in group}:
-                        _check_fence(connection, epoch)
+                        check_fence(connection, epoch)
                     _execute(connection, [op for unit in group for op in unit.operations])
                 return {}
             except OperationalError as err:
@@ -115,7 +116,7 @@ class Writer:
         for number, unit in enumerate(group):
             try:
                 with connection.begin_nested():
-                    _check_fence(connection, unit.epoch)
+                    check_fence(connection, unit.epoch)
                     _execute(connection, unit.operations)
             except OperationalError:
                 raise
@@ -134,7 +135,7 @@ def _refusal(err: Exception) -> Exception:
     return err
 
 
-def _check_fence(connection: Connection, epoch: int | None) -> None:
+def check_fence(connection: Connection, epoch: int | None) -> None:
     if epoch is None:
         return
     held = connection.execute(select(leases.c.epoch).where(leases.c.name == LEASE).with_for_update()).scalar()
@@ -146,7 +147,7 @@ def _execute(connection: Connection, wanted: Sequence[Operation]) -> None:
     """In order within each table; a run of the same kind on one table goes as one statement."""
     together: dict[Table, tuple[str, list[dict[str, Any]]]] = {}
     for op in wanted:
-        if isinstance(op, Guard):
+        if not isinstance(op, Statement):
             _run_all(connection, together)
             _check(connection, op)
             continue
@@ -187,7 +188,12 @@ def _upsert(connection: Connection, table: Table) -> Any:
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
-def _check(connection: Connection, guard: Guard) -> None:
+def _check(connection: Connection, guard: Guard | NoneActive) -> None:
+    if isinstance(guard, NoneActive):
+        active = deployments.c.status.not_in([str(status) for status in ENDED])
+        if connection.execute(select(deployments.c.id).where(deployments.c.group_id == guard.group_id, active)).first():
+            raise Conflict(guard.otherwise)
+        return
     held = connection.execute(
         select(guard.table.c.body).where(*(guard.table.c[k] == v for k, v in guard.key.items()))
     ).scalar()
