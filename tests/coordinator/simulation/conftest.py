@@ -1,0 +1,6 @@
+"""Makes the simulation's own modules importable as `simulation.…`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
