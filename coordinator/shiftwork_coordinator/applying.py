@@ -84,11 +84,17 @@ def seconds(value: Any) -> Any:
         return [seconds(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {k: v if k in _FREE else _duration(v) if k in DURATIONS else seconds(v) for k, v in value.items()}
+    return {k: v if k in _FREE else _duration(v) if _is_duration(k, v) else seconds(v) for k, v in value.items()}
 
 
-def _duration(value: Any) -> Any:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+def _is_duration(key: str, value: Any) -> bool:
+    """A group may be called `event` and a config `bake`: then there is a mapping."""
+    return key in DURATIONS and isinstance(value, str)
+
+
+def _duration(value: str) -> float | str:
+    """What is no duration stays as it is, so that it is refused with its place."""
+    match = _DURATION.fullmatch(value)
     return float(match[1]) * _UNITS[match[2]] if match else value
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from shiftwork_contract import __version__
+from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.api.server import reply, services
 
 
 async def health(request: web.Request) -> web.Response:
+    if not services(request).lease.outlasts(0):
+        raise Unavailable("cannot act now: the lease has run out; the coordinator's log says why")
     return reply({"status": "ok", "version": __version__})
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 from aiohttp import web
@@ -126,23 +127,25 @@ async def events(request: web.Request) -> web.StreamResponse:
         raise InvalidRequest(f"cannot go on after event {after!r}: give the number of an event")
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await answer.prepare(request)
-    async for piece in _stream(home, id, int(after)):
-        await answer.write(piece)
+    async with aclosing(_stream(home, id, int(after))) as pieces:
+        async for piece in pieces:
+            await answer.write(piece)
     return answer
 
 
-async def _stream(home: Coordinator, id: str, after: int) -> AsyncIterator[bytes]:
-    async for _ in news(home, id):
-        seen = await view(home, id)
-        for number, line in await home.store.history(id, after):
-            after = number
-            yield _sse("history", line, number)
-        yield _sse("view", seen)
-        if seen["status"] in ENDED:
-            return
+async def _stream(home: Coordinator, id: str, after: int) -> AsyncGenerator[bytes]:
+    async with aclosing(news(home, id)) as changes:
+        async for _ in changes:
+            seen = await view(home, id)
+            for number, line in await home.store.history(id, after):
+                after = number
+                yield _sse("history", line, number)
+            yield _sse("view", seen)
+            if seen["status"] in ENDED:
+                return
 
 
-async def news(home: Coordinator, id: str) -> AsyncIterator[None]:
+async def news(home: Coordinator, id: str) -> AsyncGenerator[None]:
     """Yields at once and after changes, without end: the reader sees the end in the rows, even where it fell between
     two changes or the deployment is not driven yet."""
     while True:

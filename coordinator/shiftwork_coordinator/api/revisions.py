@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.revision import BundleType
 from shiftwork_coordinator.api.server import caller, reply, services
 from shiftwork_coordinator.pushing import Push, keep
 
 PIECE = 1 << 20
+UPLOAD_LIMIT = 4 << 30
+"""Bytes of one archive."""
 
 
 async def push(request: web.Request) -> web.Response:
@@ -21,15 +26,29 @@ async def push(request: web.Request) -> web.Response:
     asked = _asked(request)
     temporary = found.bundles.temporary()
     try:
-        with temporary.open("xb") as file:
-            async for piece in request.content.iter_chunked(PIECE):
-                file.write(piece)
+        await _received(request, temporary)
         row, new, warnings = await keep(found.home, found.bundles, temporary, asked, caller(request).who)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
     view = {"revision": row.revision.identity, "size": row.size, "entries": row.entries, "new": new}
     return reply({**view, "warnings": warnings}, status=201 if new else 200)
+
+
+async def _received(request: web.Request, temporary: Path) -> None:
+    """Writes the body to disk. Raises InvalidRequest past UPLOAD_LIMIT, Unavailable when the disk is full."""
+    size = request.content_length or 0
+    try:
+        with temporary.open("xb") as file:
+            async for piece in request.content.iter_chunked(PIECE):
+                size = max(size, file.tell() + len(piece))
+                if size > UPLOAD_LIMIT:
+                    raise InvalidRequest(f"cannot push an archive of more than {UPLOAD_LIMIT} bytes", code="TooLarge")
+                await asyncio.to_thread(file.write, piece)
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Unavailable("cannot keep the archive: the coordinator's disk is full; make room there") from err
 
 
 def _asked(request: web.Request) -> Push:
