@@ -1,11 +1,13 @@
 """The load generator believes nothing: each way in which a request can fail is made to happen and must be counted."""
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
 
 from shiftwork_coordinator.clock import SystemClock
+from shiftwork_coordinator.demo import traffic
 from shiftwork_coordinator.demo.tally import Failure, Tally
 from shiftwork_coordinator.demo.traffic import Traffic
 from shiftwork_coordinator.demo.wire import Address, Connection, Failed
@@ -64,12 +66,12 @@ async def serving(answer):
 
 async def sent(url, count, rate=500.0):
     """The result of a run that is stopped once `count` requests left."""
-    traffic = Traffic(url, rate, SystemClock(), seed=1)
+    load = Traffic(url, rate, SystemClock(), seed=1)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(traffic.run())
-        while traffic.tally.sent < count:
+        running = tasks.create_task(load.run())
+        while load.tally.sent < count:
             await asyncio.sleep(0.005)
-        traffic.stop()
+        load.stop()
     return running.result()
 
 
@@ -164,3 +166,10 @@ def test_all_failures_are_counted_even_when_not_all_are_kept():
     result = tally.result(1.0)
     assert (result.failed, result.by_reason) == (1000, {"status 503": 1000})
     assert len(result.failures) < 1000
+
+
+async def test_attached_traffic_ends_when_its_starter_is_gone():
+    command = [sys.executable, "-m", traffic.__name__, "http://127.0.0.1:9/", "--attached"]
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), 10) == 1

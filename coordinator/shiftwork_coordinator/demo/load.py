@@ -32,8 +32,8 @@ class Load:
 @contextmanager
 def running(url: str, output: Path, rate: float = RATE) -> Iterator[Load]:
     """Traffic on `url` while inside, undisturbed by a Ctrl-C meant for its parent; none afterwards."""
-    command = [sys.executable, "-m", traffic.__name__, url, "--rate", str(rate), "--output", str(output)]
-    with subprocess.Popen(command, start_new_session=True) as process:
+    command = [sys.executable, "-m", traffic.__name__, url, "--rate", str(rate), "--output", str(output), "--attached"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield Load(process, output)
         finally:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -142,11 +143,13 @@ def _reason(err: BaseException) -> str:
     return f"an answer that is not HTTP: {err}"
 
 
-async def _run(url: str, rate: float, output: Path | None) -> None:
+async def _run(url: str, rate: float, output: Path | None, attached: bool) -> None:
     traffic = Traffic(url, rate, SystemClock())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, traffic.stop)
+    if attached:
+        loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # whoever wanted to know is gone
     result = msgspec.json.encode(await traffic.run())
     if output:
         output.write_bytes(result)
@@ -158,9 +161,10 @@ async def _run(url: str, rate: float, output: Path | None) -> None:
 @click.argument("url")
 @click.option("--rate", default=200.0, show_default=True, help="Requests per second.")
 @click.option("--output", type=click.Path(path_type=Path), help="File for the result instead of standard output.")
-def main(url: str, rate: float, output: Path | None) -> None:
+@click.option("--attached", is_flag=True, help="End at once, without a result, when standard input ends.")
+def main(url: str, rate: float, output: Path | None, attached: bool) -> None:
     """Send requests to URL until told to stop, then print what became of them as JSON."""
-    asyncio.run(_run(url, rate, output))
+    asyncio.run(_run(url, rate, output, attached))
 
 
 if __name__ == "__main__":
