@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+import yaml
 
 from shiftwork_coordinator.lab.lifecycle import runtime_of
 from shiftwork_coordinator.lab.plan import APP_PORT, TAGS, Lab
@@ -28,8 +29,8 @@ def settings(lab: Lab) -> dict[str, object]:
 
 
 def write(lab: Lab, **changes: object) -> Path:
-    """`shiftwork.yml` in the lab's directory (JSON, which is YAML), with `changes` to the group's settings."""
+    """`shiftwork.yml` in the lab's directory, with `changes` to the group's settings."""
     path = lab.directory / "shiftwork.yml"
     whole = {"application": APPLICATION, "groups": {GROUP: {**settings(lab), **changes}}}
-    path.write_text(json.dumps(whole, indent=2) + "\n")
+    path.write_text(yaml.safe_dump(whole, sort_keys=False))
     return path

@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from shiftwork_coordinator.lab import interrupts, lifecycle, plan
+from shiftwork_coordinator.lab import application, bundles, interrupts, lifecycle, plan
 from shiftwork_coordinator.lab.runtime import Verb
 
 directory_option = click.option(
@@ -35,6 +35,7 @@ def up(instances: int, kind: str | None, directory: Path, output: str) -> None:
     """Start a lab and say how to reach it."""
     with interrupts.raised():
         lab = lifecycle.up(directory, instances, lifecycle.runtime(kind), _say)
+    settings, revisions = application.write(lab), bundles.make_all(lab.directory / "bundles")
     if output == "json":
         click.echo((directory / plan.FILE).read_text())
         return
@@ -42,6 +43,10 @@ def up(instances: int, kind: str | None, directory: Path, output: str) -> None:
     click.echo("For the shiftwork command:")
     for name, value in lab.environment().items():
         click.echo(f"  export {name}={value}")
+    click.echo("To deploy the application that comes with it (v1, v2, and v3, which is broken):")
+    click.echo(f"  shiftwork apply -f {settings}")
+    click.echo(f"  shiftwork push {revisions['v1']} --application {application.APPLICATION}")
+    click.echo(f"  shiftwork deploy {application.GROUP_NAME} --revision sha256:…")
 
 
 @lab_group.command("down")
