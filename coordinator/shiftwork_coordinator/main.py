@@ -22,11 +22,13 @@ from shiftwork_coordinator.api.server import Services, application
 from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.metrics import Metrics
 from shiftwork_coordinator.pki import Authority
+from shiftwork_coordinator.pushing import sweep
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store
 from shiftwork_coordinator.store.lease import RENEW_EVERY
 
 log = structlog.get_logger()
+SOCKET, SOCKET_PATH_LIMIT = "shiftwork.sock", 107
 SHUTDOWN = 1.0
 """Seconds that open requests get to end; links and event streams are simply cut."""
 
@@ -36,10 +38,13 @@ def serve(
 ) -> int:
     """Runs until SIGTERM or SIGINT. `names` are further host names or addresses for the server's certificate."""
     logs.configure()
+    _check_socket_path(data / SOCKET)
     if config is not None:
         raise InvalidRequest("cannot use --config: this version takes all its settings as options")
     if database is not None and "://" in database and not database.startswith("sqlite"):
-        raise InvalidRequest(f"cannot use the database {database.partition('@')[0]!r}: this version has SQLite only")
+        raise InvalidRequest(
+            f"cannot use the database {database.partition('://')[0] + '://…'!r}: this version has SQLite only"
+        )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(data, listen, database, names))
     return 0
@@ -71,6 +76,7 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
     store = await Store.open(database or data / "shiftwork.db")
     lease = await Lease.take(store, clock, f"{socket.gethostname()}:{os.getpid()}")
     authority, metrics = Authority(data / "ca", clock), Metrics()
+    sweep(data / "bundles")
 
     async def issue(instance: str, csr: str) -> FromCoordinator:
         return await joining.renew(store, clock, authority, instance, csr)
@@ -90,6 +96,7 @@ async def _keep_lease(services: Services) -> None:
     while True:
         await asyncio.sleep(RENEW_EVERY)
         await services.lease.renew()
+        notify("WATCHDOG=1")
 
 
 @asynccontextmanager
@@ -99,20 +106,26 @@ async def _listening(services: Services, data: Path, listen: str, names: tuple[s
     await runner.setup()
     try:
         context = services.authority.server_context(_names(host, names))
-        site = web.TCPSite(runner, host, port, ssl_context=context)
-        await site.start()
-        path = data / "shiftwork.sock"
-        path.unlink(missing_ok=True)
-        before = os.umask(0o177)
         try:
-            await web.UnixSite(runner, str(path)).start()
-        finally:
-            os.umask(before)
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
+        except OSError as err:
+            raise InvalidRequest(f"cannot listen on {listen}: {err.strerror or err}; give another --listen") from err
+        path = data / SOCKET
+        await _open_socket(runner, path)
         _announce(runner, data, host, path)
         yield
     finally:
         (data / "serve.json").unlink(missing_ok=True)
         await runner.cleanup()
+
+
+async def _open_socket(runner: web.AppRunner, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
 
 
 def _announce(runner: web.AppRunner, data: Path, host: str, path: Path) -> None:
@@ -125,6 +138,15 @@ def _announce(runner: web.AppRunner, data: Path, host: str, path: Path) -> None:
     print(f"Listening on {url}; local socket {path}", flush=True)
 
 
+def _check_socket_path(path: Path) -> None:
+    length = len(os.fsencode(path))
+    if length > SOCKET_PATH_LIMIT:
+        raise InvalidRequest(
+            f"cannot open the local socket {path}: its path has {length} bytes, the limit is {SOCKET_PATH_LIMIT};"
+            " give a shorter --data"
+        )
+
+
 def _address(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
@@ -134,7 +156,7 @@ def _address(listen: str) -> tuple[str, int]:
 
 def _names(host: str, names: tuple[str, ...]) -> list[str]:
     """Whatever agents may call this host, as far as it can be known here."""
-    own = {"localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn(), *names}
+    own = {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn(), *names}
     own |= _own_addresses()
     if host not in ("0.0.0.0", "::"):
         own.add(host)

@@ -63,6 +63,12 @@ async def _elsewhere(home: Coordinator, identity: str) -> StoredRevision | None:
     return None
 
 
+def sweep(directory: Path) -> None:
+    """Takes away what uploads left behind that were cut by the end of the process."""
+    for path in directory.glob(".upload-*"):
+        path.unlink()
+
+
 def _inspected(path: Path, kind: BundleType) -> tuple[Inspection, str]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

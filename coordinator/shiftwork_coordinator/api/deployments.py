@@ -12,6 +12,7 @@ from aiohttp import web
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator import operations
 from shiftwork_coordinator.api import views
+from shiftwork_coordinator.api.links import WATCHED
 from shiftwork_coordinator.api.server import body, caller, flag, reply, services
 from shiftwork_coordinator.model.rows import Deployment, Target
 from shiftwork_coordinator.model.status import ENDED
@@ -127,9 +128,10 @@ async def events(request: web.Request) -> web.StreamResponse:
         raise InvalidRequest(f"cannot go on after event {after!r}: give the number of an event")
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await answer.prepare(request)
-    async with aclosing(_stream(home, id, int(after))) as pieces:
-        async for piece in pieces:
-            await answer.write(piece)
+    with services(request).links.held(WATCHED):
+        async with aclosing(_stream(home, id, int(after))) as pieces:
+            async for piece in pieces:
+                await answer.write(piece)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""The open links of each instance, from before they say hello, so that revoking ends all of them."""
+"""Requests that stay open without end: the agents' links by instance, and what people watch."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+WATCHED = ""
+"""Who people's streams belong to: no instance has this name."""
+
 
 class Links:
     def __init__(self) -> None:
         self._tasks: dict[str, set[asyncio.Task[Any]]] = {}
 
     @contextmanager
-    def held(self, instance: str) -> Iterator[None]:
-        """The calling task serves a link of this instance meanwhile."""
+    def held(self, whose: str) -> Iterator[None]:
+        """The calling task serves such a request meanwhile. A link is held from before its hello."""
         task = asyncio.current_task()
         assert task is not None
-        held = self._tasks.setdefault(instance, set())
+        held = self._tasks.setdefault(whose, set())
         held.add(task)
         try:
             yield
         finally:
             held.discard(task)
             if not held:
-                self._tasks.pop(instance, None)
+                self._tasks.pop(whose, None)
 
-    def end(self, instance: str) -> None:
-        """Cuts them all at once: there is nobody left to say goodbye to."""
-        for task in tuple(self._tasks.get(instance, ())):
+    def end(self, whose: str) -> None:
+        """Cuts them at once."""
+        for task in tuple(self._tasks.get(whose, ())):
             task.cancel()
+
+    def end_all(self) -> None:
+        for whose in tuple(self._tasks):
+            self.end(whose)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 from aiohttp import web
 
 from shiftwork_coordinator.api.deployments import news, rows
+from shiftwork_coordinator.api.links import WATCHED
 from shiftwork_coordinator.api.search import Exhausted, Search, checked, searching
 from shiftwork_coordinator.api.server import flag, services
 from shiftwork_coordinator.engine.itinerary import events_of
@@ -34,12 +35,12 @@ async def logs(request: web.Request) -> web.StreamResponse:
     wanted = Wanted(query.get("target", ""), query.get("event", ""), flag(query, "follow"))
     answer = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
     await answer.prepare(request)
-    async with searching(pattern) as search, aclosing(_output(home, id, wanted, search)) as pieces:
-        try:
+    with services(request).links.held(WATCHED), suppress(Exhausted):
+        async with searching(pattern) as search, aclosing(_output(home, id, wanted, search)) as pieces:
             async for piece in pieces:
                 await answer.write(piece)
-        except Exhausted:
-            await answer.write(GAVE_UP)
+        return answer
+    await answer.write(GAVE_UP)
     return answer
 
 

@@ -43,9 +43,15 @@ SERVICES = web.AppKey("services", Services)
 def application(services: Services) -> web.Application:
     app = web.Application(middlewares=[errors], client_max_size=BODY_LIMIT)
     app[SERVICES] = services
+    app.on_shutdown.append(_hang_up)
     for route in table():
         app.router.add_route(route.method, route.path, _guarded(route))
     return app
+
+
+async def _hang_up(app: web.Application) -> None:
+    """Whatever would never end by itself; agents and watchers come back to the next process."""
+    app[SERVICES].links.end_all()
 
 
 def _guarded(route: Route) -> Any:
