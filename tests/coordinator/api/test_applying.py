@@ -1,0 +1,98 @@
+"""Reading a shiftwork.yml: durations, names, and the place of what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator.applying import read, seconds
+
+BASE = "application: web\ngroups:\n  production:\n    instances: {names: [web-1]}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("500ms", 0.5), ("30s", 30.0), ("5m", 300.0), ("1.5h", 5400.0), ("7", "7"), (7, 7)]
+)
+def test_durations_become_seconds(written: Any, expected: Any) -> None:
+    assert seconds({"quiet": {"at_most": written}}) == {"quiet": {"at_most": expected}}
+
+
+def test_only_durations_do() -> None:
+    given = {"environment": {"timeout": "30s"}, "tags": {"event": ["5m"]}, "description": "30s"}
+    assert seconds(given) == given
+
+
+def test_a_group_may_be_called_like_a_duration() -> None:
+    text = BASE.replace("production:", "event:") + "    bake: 1m\n"
+    assert read(text, "f").groups["event"].bake == 60.0
+
+
+def test_config_names_have_their_prefix_or_get_it() -> None:
+    for name in ("HalfAtATime", "CodeDeployDefault.HalfAtATime"):
+        found = read(BASE + f"    config: {name}\n", "f").groups["production"]
+        assert found.config == "CodeDeployDefault.HalfAtATime"
+    assert read(BASE + "    config: Careful\n", "f").groups["production"].config == "Careful"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "f:1:1: the file is empty"),
+        (BASE + "    bake: soon\n", "f:5:"),
+        (BASE + "    bake: -1s\n", "f:5:"),
+        (BASE + "    port: 70000\n", "f:5:"),
+        (BASE + "    quiet: {then: explode}\n", "f:5:"),
+        (BASE + "    baek: 1m\n", "baek"),
+        (BASE.replace("web\n", "we b\n", 1), "cannot use the name"),
+        (BASE.replace("production", "../production"), "cannot use the name"),
+        ("groups: {}\n", "application"),
+        ("a: [\n", "f:"),
+        ("- 1\n", "f:1:"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(text: str, expected: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(text, "f")
+    assert expected in refused.value.message
+
+
+async def test_all_of_a_file_or_nothing(site: Any) -> None:
+    good = BASE + "  staging:\n    instances: {names: [web-2]}\n"
+    bad = good + "    config: Sideways\n"
+    assert (await site.json("POST", "/v1/apply", role="admin", json={"text": bad}))[0] in (400, 404)
+    assert await site.home.store.groups() == []
+    assert (await site.json("POST", "/v1/apply", role="admin", json={"text": good}))[0] == 200
+    ids = {group.name: group.id for group in await site.home.store.groups()}
+    changed = good.replace("web-2", "web-3")
+    _, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": changed})
+    assert [(c["change"], c["detail"]) for c in answer["changes"]] == [("unchanged", ""), ("changed", "instances")]
+    assert {group.name: group.id for group in await site.home.store.groups()} == ids
+
+
+async def test_a_group_that_the_file_leaves_out_stays(site: Any) -> None:
+    await site.json("POST", "/v1/apply", role="admin", json={"text": BASE})
+    other = BASE.replace("production", "staging")
+    await site.json("POST", "/v1/apply", role="admin", json={"text": other})
+    assert sorted(group.name for group in await site.home.store.groups()) == ["production", "staging"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("health: {}", "give one of http, tcp, command"),
+        ('health: {http: "http://h/", tcp: "h:1"}', "give one of http, tcp, command"),
+        ("load_balancers: [{haproxy: {}}]", "haproxy"),
+        ('load_balancers: [{haproxy: {endpoint: "tcp://127.0.0.1:1", backend: b, colour: red}}]', "colour"),
+    ],
+)
+async def test_settings_are_checked_before_they_are_kept(site: Any, settings: str, expected: str) -> None:
+    status, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": BASE + f"    {settings}\n"})
+    assert (status, expected in answer["error"]["message"]) == (400, True), answer
+
+
+async def test_none_is_no_balancer_and_says_what_to_write_instead(site: Any) -> None:
+    text = BASE + "    load_balancers: [{none: {}}]\n"
+    status, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": text})
+    assert (status, "leave `load_balancers` out" in answer["error"]["message"]) == (400, True), answer

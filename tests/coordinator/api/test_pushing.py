@@ -1,0 +1,91 @@
+"""Pushing: what is kept once, what is refused, and that a cut upload leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from shiftwork_coordinator.api import revisions
+from shiftwork_coordinator.pushing import sweep
+
+from .test_api_use import bundle
+
+PUSH = "/v1/revisions?application=web&type=tgz"
+GOOD = bundle(appspec_yml="version: 0.0\nos: linux\n")
+
+
+def kept(site: Any) -> list[str]:
+    return [path.name for path in (site.data / "bundles").iterdir()]
+
+
+async def test_one_archive_serves_every_application(site: Any) -> None:
+    _, first = await site.json("POST", PUSH, role="deployer", data=GOOD)
+    status, other = await site.json("POST", PUSH.replace("web", "api"), role="deployer", data=GOOD)
+    assert (status, other["new"], other["revision"]) == (201, True, first["revision"])
+    assert len(kept(site)) == 1
+
+
+async def test_revisions_are_listed_newest_first(site: Any) -> None:
+    pushed = [
+        (await site.json("POST", PUSH, role="deployer", data=bundle(appspec_yml="version: 0.0\nos: linux\n", a_txt=t)))[
+            1
+        ]
+        for t in ("1", "2")
+    ]
+    _, listed = await site.json("GET", "/v1/revisions?application=web", role="viewer")
+    assert [r["revision"]["identity"] for r in listed["revisions"]] == [p["revision"] for p in reversed(pushed)]
+    assert (await site.json("GET", "/v1/revisions?application=none", role="viewer"))[1] == {"revisions": []}
+
+
+@pytest.mark.parametrize("query", ["", "?application=", "?application=web&type=rar", "?application=web&type=directory"])
+async def test_what_is_not_asked_for_rightly_is_refused(site: Any, query: str) -> None:
+    status, answer = await site.json("POST", "/v1/revisions" + query, role="deployer", data=GOOD)
+    assert (status, "cannot push" in answer["error"]["message"]) == (400, True), answer
+
+
+async def test_an_archive_that_is_too_large_is_refused(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revisions, "UPLOAD_LIMIT", len(GOOD) - 1)
+    status, answer = await site.json("POST", PUSH, role="deployer", data=GOOD)
+    assert (status, answer["error"]["code"]) == (400, "TooLarge")
+
+    async def unannounced() -> Any:
+        yield GOOD
+
+    assert (await site.json("POST", PUSH, role="deployer", data=unannounced()))[0] == 400
+    assert kept(site) == []
+
+
+async def test_a_full_disk_is_said(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(function: Any, *args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(revisions.asyncio, "to_thread", full)
+    status, answer = await site.json("POST", PUSH, role="deployer", data=GOOD)
+    assert (status, "disk is full" in answer["error"]["message"]) == (503, True), answer
+    assert kept(site) == []
+
+
+async def test_an_upload_that_is_cut_leaves_nothing(site: Any) -> None:
+    async def cut() -> Any:
+        yield GOOD[:100]
+        while not kept(site):
+            await asyncio.sleep(0.01)
+        raise ConnectionResetError
+
+    with pytest.raises((aiohttp.ClientError, ConnectionError)):
+        await site.json("POST", PUSH, role="deployer", data=cut())
+    async with asyncio.timeout(5):
+        while kept(site):
+            await asyncio.sleep(0.01)
+
+
+def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    for name in (".upload-1", ".upload-2", "a" * 64):
+        (tmp_path / name).write_text("x")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a" * 64]
