@@ -45,10 +45,11 @@ def foresee(snapshot: Snapshot, now: float) -> Plan:
         number = decision.deployment.batch
         serving = sum(value is True for value in decision.in_service.values())
         capacity[number] = min(serving, capacity.get(number, serving))
-        snapshot = _obeyed(snapshot, decision, now)
+        then = max(now + 1.0, _bake_end(decision))
+        snapshot = _obeyed(snapshot, decision, now, then)
         if decision.deployment.status in ENDED:
             break
-        now = max(now + 1.0, _bake_end(decision))
+        now = then
     return Plan(_batches(told, capacity, snapshot.deployment.floor), _steps(told), snapshot.deployment.status)
 
 
@@ -88,7 +89,8 @@ def _steps(told: list[History]) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def _obeyed(snapshot: Snapshot, decision: Decision, now: float) -> Snapshot:
+def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> Snapshot:
+    """What was decided `now` is done at once; everybody is heard and seen just before `then`, the next look."""
     targets = {**snapshot.targets, **{t.instance: t for t in decision.targets}}
     return replace(
         snapshot,
@@ -97,8 +99,8 @@ def _obeyed(snapshot: Snapshot, decision: Decision, now: float) -> Snapshot:
         health={**snapshot.health, **dict(decision.health)},
         commands=_commands(snapshot, decision, now),
         asked={**snapshot.asked, **_asked(decision, now)},
-        agents={name: _agent(t, now) for name, t in targets.items()},
-        traffic={name: _traffic(snapshot, t, now) for name, t in targets.items()},
+        agents={name: _agent(t, then) for name, t in targets.items()},
+        traffic={name: _traffic(snapshot, t, then) for name, t in targets.items()},
     )
 
 
@@ -118,15 +120,15 @@ def _asked(decision: Decision, now: float) -> dict[tuple[str, str], Asked]:
 
 
 def _agent(target: Target, now: float) -> AgentSeen:
-    return AgentSeen(connected=True, last_seen=now + 1, asked=target.look, probe=Probe(True), probe_at=now)
+    return AgentSeen(connected=True, last_seen=now, asked=target.look, probe=Probe(True), probe_at=now)
 
 
 def _traffic(snapshot: Snapshot, target: Target, now: float) -> tuple[TrafficSeen, ...]:
     if not target.traffic:
         return _kept(snapshot, target, now)
     state, count = ("absent", 0) if target.traffic == "out" else ("healthy", 0)
-    later = TimedReading(state, count, "", "", "", asked_at=now + 0.5, answered_at=now + 0.5)
-    before = replace(later, asked_at=now + 0.25, answered_at=now + 0.25)
+    later = TimedReading(state, count, "", "", "", asked_at=now - 0.5, answered_at=now - 0.5)
+    before = replace(later, asked_at=now - 0.75, answered_at=now - 0.75)
     return tuple(TrafficSeen(name, later, before) for name in snapshot.balancers)
 
 

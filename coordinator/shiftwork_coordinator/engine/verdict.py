@@ -41,7 +41,7 @@ def too_many_failed(tally: Tally, max_failed: int | None) -> str:
 
 def nothing_succeeded(tally: Tally) -> str:
     """Why a deployment whose targets are all decided fails nevertheless; empty when it succeeds."""
-    if tally.failed and not tally.succeeded:
+    if not tally.succeeded:
         return f"{tally.failed} of {tally.total} targets failed and none succeeded"
     return ""
 
