@@ -1,4 +1,4 @@
-"""A balancer like HAProxy: maint, health checks with rise and fall, requests in flight; it may forget, lie or be away."""
+"""A balancer like HAProxy: maint, health checks with rise and fall, requests in flight; it may forget and lie."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Server:
 
 
 class Balancer:
-    """`away` = it cannot be asked (it goes on serving). `blinks`: every other count of requests in flight is a lie, 0."""
+    """`away` = it cannot be asked but serves. `blinks`: every other count of requests in flight is a lie, 0."""
 
     def __init__(self, names: list[str], serves: Callable[[str], bool], chance: random.Random) -> None:
         self.servers = {name: Server() for name in names}

@@ -209,7 +209,8 @@ class World:
         )
 
     def served_before(self, name: str) -> bool:
-        return self.agents[name].serves() and (not self.traffic or self.balancer.in_rotation(name))
+        heard = self.now - self.rows.last_seen.get(name, self.now) <= LIMITS.silent_after
+        return heard and self.agents[name].serves() and (not self.traffic or self.balancer.in_rotation(name))
 
     def _failed(self, name: str) -> bool:
         target = self.rows.targets[name]
