@@ -150,7 +150,8 @@ async def test_old_revisions_go_unless_something_needs_them(place: Place) -> Non
     latest = replace(deployment(2, 920.0), revision=revision("1"), previous_revision=revision("2"))
     running = replace(deployment(3, 10.0, DeploymentStatus.IN_PROGRESS), group_id="g-2", revision=revision("3"))
     installed = Installed("g-1", "web-1", revision("4").identity)
-    await place.store.write(*(Put(row) for row in (before, latest, running, installed)))
+    behind_it = replace(deployment(4, 990.0, DeploymentStatus.QUEUED), group_id="g-2", revision=revision("a"))
+    await place.store.write(*(Put(row) for row in (before, latest, running, behind_it, installed)))
     await place.store.write(Put(replace(GROUP, last_good=revision("5"))))
     await place.prune(AGE_ONLY)
     assert place.bundles_left() == "12345ab"
