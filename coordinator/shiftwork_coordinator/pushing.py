@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -26,41 +28,55 @@ class Push(msgspec.Struct, frozen=True):
 async def keep(
     home: Coordinator, bundles: Bundles, temporary: Path, asked: Push, who: str
 ) -> tuple[StoredRevision, bool, list[str]]:
-    """The stored revision, whether it is new to the application, and warnings. Refuses what agents would refuse."""
-    found, digest = await asyncio.to_thread(_inspected, temporary, asked.bundle_type)
+    """The stored revision, whether it is new to the application, and warnings. Refuses what agents would refuse.
+
+    A tree is kept as the archive in which it came first, and every application's row describes that one.
+    """
+    found = await asyncio.to_thread(_inspected, temporary, asked.bundle_type)
     warnings = _appspec_warnings(found)
     known = await home.store.revision(asked.application, found.identity)
     if known is not None and bundles.has(found.identity):
         return known, False, warnings
-    size = temporary.stat().st_size
-    revision = Revision(
-        identity=found.identity,
-        url="coordinator:",
-        digest_of="tree",
-        bundle_type=asked.bundle_type,
-        archive_sha256=digest,
-        size=size,
-    )
-    stored = await _elsewhere(home, found.identity) if bundles.has(found.identity) else None
-    if stored is None:
-        await asyncio.to_thread(bundles.keep, temporary, found.identity)
-    else:
-        revision = stored.revision
+    if not bundles.has(found.identity):  # nothing is awaited before it is there
+        bundles.keep(temporary, found.identity)
+    revision = await asyncio.to_thread(_described, bundles.path(found.identity), found.identity)
     row = StoredRevision(
-        asked.application, revision, size, found.entries, home.clock.now(), pushed_by=who, description=asked.description
+        asked.application,
+        revision,
+        revision.size,
+        found.entries,
+        home.clock.now(),
+        pushed_by=who,
+        description=asked.description,
     )
     audit = Audit(who, "revision.push", f"{asked.application} {found.identity}", home.clock.now())
     await home.store.write(Put(row), audit)
     return row, True, warnings
 
 
-async def _elsewhere(home: Coordinator, identity: str) -> StoredRevision | None:
-    """The same tree as another application pushed it: its archive is the one that is kept."""
-    for application in {group.application for group in await home.store.groups()}:
-        row = await home.store.revision(application, identity)
-        if row is not None:
-            return row
-    return None
+def _described(path: Path, identity: str) -> Revision:
+    """The revision whose archive is the file at `path`."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Revision(
+            identity=identity,
+            url="coordinator:",
+            digest_of="tree",
+            bundle_type=_kind(file),
+            archive_sha256=digest,
+            size=file.tell(),
+        )
+
+
+def _kind(file: BinaryIO) -> BundleType:
+    """Of an archive that was inspected, so its first bytes decide."""
+    end = file.tell()
+    file.seek(0)
+    start = file.read(4)
+    file.seek(end)
+    if start == b"PK\x03\x04":  # no tar begins so: names have no control characters
+        return BundleType.ZIP
+    return BundleType.TGZ if start.startswith(b"\x1f\x8b") else BundleType.TAR
 
 
 def sweep(directory: Path) -> None:
@@ -69,11 +85,12 @@ def sweep(directory: Path) -> None:
         path.unlink()
 
 
-def _inspected(path: Path, kind: BundleType) -> tuple[Inspection, str]:
+def _inspected(path: Path, kind: BundleType) -> Inspection:
+    """On disk for good afterwards, so that keeping it takes no time."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        return inspect(file, kind), digest
+        found = inspect(file, kind)
+        os.fsync(file.fileno())
+        return found
 
 
 def _appspec_warnings(found: Inspection) -> list[str]:

@@ -117,7 +117,7 @@ def test_the_local_socket_is_for_root_and_the_coordinators_user(monkeypatch: pyt
 
 async def test_the_health_ends_with_the_lease(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await site.json("GET", "/v1/health"))[0] == 200
-    monkeypatch.setattr(type(site.services.lease), "outlasts", lambda self, limit: False)
+    monkeypatch.setattr(type(site.services.lease), "outlasts", lambda self, limit: limit < 0)
     assert (await site.json("GET", "/v1/health"))[0] == 503
 
 

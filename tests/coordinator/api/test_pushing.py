@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
+import hashlib
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from shiftwork_contract.archive import inspect
 from shiftwork_coordinator.api import revisions
 from shiftwork_coordinator.pushing import sweep
 
@@ -28,6 +33,38 @@ async def test_one_archive_serves_every_application(site: Any) -> None:
     status, other = await site.json("POST", PUSH.replace("web", "api"), role="deployer", data=GOOD)
     assert (status, other["new"], other["revision"]) == (201, True, first["revision"])
     assert len(kept(site)) == 1
+
+
+def packed(kind: str) -> bytes:
+    """The same tree each time, as another archive."""
+    raw = gzip.decompress(GOOD)
+    if kind == "tar":
+        return raw
+    if kind == "tgz":
+        return gzip.compress(raw, compresslevel=1, mtime=7)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        info = zipfile.ZipInfo("appspec.yml")
+        info.external_attr = 0o644 << 16
+        archive.writestr(info, "version: 0.0\nos: linux\n")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_every_row_describes_the_archive_that_is_kept(site: Any, together: bool) -> None:
+    """However often the tree is pushed, as whatever archive, to whichever application, with a group or without."""
+    pushes = [
+        site.json("POST", f"/v1/revisions?application=app-{n}&type={kind}", role="deployer", data=packed(kind))
+        for n, kind in enumerate(("tgz", "tar", "zip", "tgz"))
+    ]
+    await site.operator("deployer")
+    answers = await asyncio.gather(*pushes) if together else [await push for push in pushes]
+    (identity,) = {answer["revision"] for _, answer in answers}
+    data = site.services.bundles.path(identity).read_bytes()
+    for n in range(4):
+        row = await site.home.store.revision(f"app-{n}", identity)
+        assert (row.revision.archive_sha256, row.revision.size) == (hashlib.sha256(data).hexdigest(), len(data))
+        inspect(io.BytesIO(data), row.revision.bundle_type)
 
 
 async def test_revisions_are_listed_newest_first(site: Any) -> None:
