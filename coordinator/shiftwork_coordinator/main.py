@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -24,11 +25,12 @@ from shiftwork_coordinator.metrics import Metrics
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.pushing import sweep
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store
+from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store, prune
 from shiftwork_coordinator.store.lease import RENEW_EVERY
 
 log = structlog.get_logger()
 SOCKET, SOCKET_PATH_LIMIT = "shiftwork.sock", 107
+HOUSE_EVERY = 3600.0
 SHUTDOWN = 1.0
 """Seconds that open requests get to end; links and event streams are simply cut."""
 
@@ -58,15 +60,19 @@ async def _serve(data: Path, listen: str, database: str | None, names: tuple[str
         services = await stack.enter_async_context(_opened(data, database))
         await stack.enter_async_context(_listening(services, data, listen, names))
         notify("READY=1")
-        renewing = asyncio.ensure_future(_keep_lease(services))
-        stopping = asyncio.ensure_future(stopped.wait())
-        await asyncio.wait({renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await _until(stopped, _keep_lease(services), _keep_house(services))
         notify("STOPPING=1")
-        stopping.cancel()
-        if renewing.done():
-            await renewing
-        renewing.cancel()
         log.info("stopping")
+
+
+async def _until(stopped: asyncio.Event, *duties: Coroutine[Any, Any, None]) -> None:
+    """Runs the duties until the event. Raises what a duty raises: none of them ends by itself."""
+    tasks = [asyncio.ensure_future(duty) for duty in (stopped.wait(), *duties)]
+    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    for task in done:
+        await task
 
 
 @asynccontextmanager
@@ -87,6 +93,7 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
         yield Services(home, authority, Bundles(data / "bundles"), metrics, lease)
     finally:
         await home.stop()
+        await lease.release()
         await store.close()
         directory.close()
 
@@ -97,6 +104,14 @@ async def _keep_lease(services: Services) -> None:
         await asyncio.sleep(RENEW_EVERY)
         await services.lease.renew()
         notify("WATCHDOG=1")
+
+
+async def _keep_house(services: Services) -> None:
+    """Removes what is over its age or size, now and then."""
+    home = services.home
+    while True:
+        await prune(home.store, services.bundles, home.outputs, home.clock.now(), epoch=home.epoch)
+        await asyncio.sleep(HOUSE_EVERY)
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
 from shiftwork_coordinator.shell.run import Run
-from shiftwork_coordinator.store import Audit, Put
+from shiftwork_coordinator.store import Audit, NoneActive, Put
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 
@@ -60,14 +60,18 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
             f"cannot deploy to {asked.application}/{asked.group}: " + "; ".join(p.message for p in problems),
             code="INVALID_LOAD_BALANCER",
         )
-    return await _store_and_start(home, deployment, targets_of(deployment, instances), who, "create")
+    return await _store_and_start(home, deployment, targets_of(deployment, instances), "create", queue=asked.queue)
 
 
 async def _store_and_start(
-    home: Coordinator, deployment: Deployment, targets: list[Target], who: str, what: str
+    home: Coordinator, deployment: Deployment, targets: list[Target], what: str, *, queue: bool
 ) -> Deployment:
-    audit = Audit(who, f"deployment.{what}", f"{deployment.id} {deployment.application}/{deployment.group}")
-    await home.store.write(Put(deployment), *(Put(t) for t in targets), audit, epoch=home.epoch)
+    alone = (
+        [] if queue else [NoneActive(deployment.group_id, f"another deployment of {deployment.group!r} began just now")]
+    )
+    about = f"{deployment.id} {deployment.application}/{deployment.group}"
+    audit = Audit(deployment.created_by, f"deployment.{what}", about, home.clock.now())
+    await home.store.write(*alone, Put(deployment), *(Put(t) for t in targets), audit, epoch=home.epoch)
     await home.take_up(deployment)
     return deployment
 
@@ -229,9 +233,8 @@ async def stop_deployment(
 
     run = await _running(home, deployment_id, "stop")
     await run.request(sharper)
-    await home.store.write(
-        Audit(who, "deployment.stop", f"{deployment_id} now={now} rollback={rollback}"), epoch=home.epoch
-    )
+    about = f"{deployment_id} now={now} rollback={rollback}"
+    await home.store.write(Audit(who, "deployment.stop", about, home.clock.now()), epoch=home.epoch)
     return run.image.deployment
 
 
@@ -246,7 +249,7 @@ async def continue_deployment(home: Coordinator, deployment_id: str, *, who: str
         )
     at = home.clock.now()
     await run.request(lambda request: replace(request, proceed_at=at))
-    await home.store.write(Audit(who, "deployment.continue", deployment_id), epoch=home.epoch)
+    await home.store.write(Audit(who, "deployment.continue", deployment_id, at), epoch=home.epoch)
     return run.image.deployment
 
 
@@ -274,7 +277,7 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     deployment, rows = rollback_rows(before, targets, wanted, serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     await home.store.write(Put(replace(before, rolled_back_by=deployment.id)), epoch=home.epoch)
-    return await _store_and_start(home, deployment, rows, who, "rollback")
+    return await _store_and_start(home, deployment, rows, "rollback", queue=False)
 
 
 async def _unneeded(home: Coordinator, before: Deployment, targets: dict[str, Target], identity: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Stored
 from shiftwork_coordinator.model.settings import GroupSettings, Instances, Limits
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.store import Outputs, Put, Store
+from shiftwork_coordinator.store import Fenced, Outputs, Put, Store
 from shiftwork_coordinator.testing import MemoryBalancer
 
 V1, V2, V3 = (f"sha256:{digit * 64}" for digit in "123")
@@ -98,8 +98,12 @@ class Agent:
 
     async def tell(self, report: Callable[[int], object]) -> None:
         self.seq += 1
-        if self.alive:
-            await self.world.home.report(self.name, report(self.seq))  # type: ignore[arg-type]
+        while self.alive:
+            try:
+                return await self.world.home.report(self.name, report(self.seq))  # type: ignore[arg-type]
+            except Fenced:  # the process it spoke to was replaced: a real agent sends it again to the next one
+                await asyncio.sleep(0.01)
+        return None
 
 
 class World:
