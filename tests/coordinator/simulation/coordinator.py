@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """What was committed. Refuses what an older epoch writes, as the store does."""
+    """What was committed. Fencing of writes is the store's and tested there: here a dead coordinator writes nothing."""
 
     def __init__(self, deployment: Deployment, targets: Mapping[str, Target], last_good: Revision) -> None:
         self.deployment = deployment
