@@ -293,7 +293,11 @@ def _still_asking(draft: Draft) -> bool:
     deployment = draft.deployment
     asking = [t for t in draft.targets.values() if t.traffic and not t.kept_out and asked_since(draft, t) is None]
     patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values())) + LAST_WORD
-    if not asking or draft.now >= patience:
+    if not asking:
+        return False
+    if draft.now >= patience:
+        for target in asking:  # where it stands is not known, so the next deployment begins with it
+            draft.set_health(target, False)
         return False
     draft.wait("TRAFFIC", f"balancers are asked about {asking[0].instance}", asking[0].instance, until=patience)
     return True

@@ -63,9 +63,15 @@ def scripts(draft: Draft, target: Target) -> Outcome:
         return WAIT
     if draft.stopping:
         _cancel(draft, target, row)
-        if row.status is CommandStatus.WANTED and not draft.agent(target).connected:
+        if not draft.agent(target).connected and _gives_up(draft, row):
             return STOPPED
     return _outcome(draft, target, row, given_up=True)
+
+
+def _gives_up(draft: Draft, row: CommandRow) -> bool:
+    """Whether a stop waits no longer for an agent that is away: it never said that it has the command, or nobody wants
+    to wait. Should it run something after all, its reports change nothing, and the next command waits for its end."""
+    return row.ended_at is None and (row.status is CommandStatus.WANTED or draft.snapshot.request.stop == "now")
 
 
 def command_row(draft: Draft, target: Target, *, prepare: bool) -> CommandRow:
@@ -167,6 +173,8 @@ def leave(draft: Draft, target: Target) -> Outcome:
     """DONE when the target may be out of service from now on: not before, or the floor holds without it."""
     if target.left_at is not None or target.stage < leaves_service(draft.stages):
         return DONE
+    if draft.halted:
+        return STOPPED
     service = draft.service[target.instance]
     if service.value is False or (service.value and draft.spare() > 0):
         draft.leave_service(target)
@@ -230,7 +238,7 @@ def _not_quiet(draft: Draft, target: Target, why: str, requests: int) -> Outcome
 
 def allow(draft: Draft, target: Target) -> Outcome:
     if target.kept_out:
-        return DONE
+        return settle(draft, target)
     if target.traffic != "in":
         ready = settle(draft, target)
         if ready is not DONE:

@@ -29,18 +29,19 @@ class Performer:
     ) -> None:
         self._deployment_id, self._balancers, self._servers = deployment_id, balancers, servers
         self._clock, self._allowed, self._record = clock, allowed, record
-        self._in_flight: set[Action] = set()
+        self._in_flight: set[str] = set()
         self._tries: dict[Action, int] = {}
 
     def start(self, actions: Sequence[Action], group: asyncio.TaskGroup) -> None:
-        """Begins those that are not under way, one task for all that ask the same verb."""
-        wanted = [action for action in actions if action not in self._in_flight]
+        """Begins what can begin, one task for all that ask the same verb. An instance that something is under way for
+        is left alone: a late deregister must not overtake a register; the next tick wants it again."""
+        wanted = [action for action in actions if action.instance not in self._in_flight]
         if not wanted or not self._allowed(CALL_LIMIT):
             return
         for verb in ("deregister", "register"):
             together = [action for action in wanted if action.verb == verb]
             if together:
-                self._in_flight.update(together)
+                self._in_flight.update(action.instance for action in together)
                 group.create_task(self._perform(verb, together))
 
     async def _perform(self, verb: str, actions: list[Action]) -> None:
@@ -49,7 +50,7 @@ class Performer:
             problem = await self._ask_all(verb, servers)
             await self._record([self._row(action, problem) for action in actions])
         finally:
-            self._in_flight.difference_update(actions)
+            self._in_flight.difference_update(action.instance for action in actions)
 
     async def _ask_all(self, verb: str, servers: list[Server]) -> ShiftworkError | None:
         for balancer in self._balancers:
