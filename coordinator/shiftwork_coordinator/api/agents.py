@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import structlog
@@ -14,11 +15,13 @@ from shiftwork_contract.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
     Acknowledge,
+    CommandEnded,
     FromAgent,
     FromCoordinator,
     Heartbeat,
     Hello,
     Observed,
+    Refused,
     RenewCertificate,
     Report,
     Unsupported,
@@ -33,6 +36,9 @@ HEARTBEAT = 30.0
 HELLO_WITHIN = 10.0
 TOGETHER = 64
 """Reports of one agent that are made durable together at most; it is not read from while that many wait."""
+GATHER = 0.1
+"""Seconds for which reports wait for others of the same agent. A report that decides something is not kept waiting."""
+DECIDING = CommandEnded | Refused
 BACKLOG = 1000
 """Messages waiting for one agent; an agent that takes none of them is disconnected and catches up when it returns."""
 
@@ -66,13 +72,19 @@ class Link:
         await self._reports.put(report)
 
     async def record(self, home: Coordinator) -> None:
-        """Makes durable together what has come meanwhile, and acknowledges it at once, until cancelled."""
+        """Makes durable together what came together, and acknowledges it at once, until cancelled."""
         while True:
-            reports = [await self._reports.get()]
-            while not self._reports.empty():
-                reports.append(self._reports.get_nowait())
+            reports = await self._gathered()
             await home.report(self._instance, *reports)
             self.send(Acknowledge(reports[-1].seq))
+
+    async def _gathered(self) -> list[Report]:
+        reports = [await self._reports.get()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER):
+                while not isinstance(reports[-1], DECIDING) and len(reports) < TOGETHER:
+                    reports.append(await self._reports.get())
+        return reports
 
 
 async def serve_link(request: web.Request, home: Coordinator, instance: str) -> web.WebSocketResponse:

@@ -29,7 +29,7 @@ from shiftwork_coordinator.store import Change, Fenced, Put, Store
 log = structlog.get_logger()
 IDLE_TICK = 2.0
 """Seconds after which a tick happens although nobody called for one: a lost wake-up costs no more than this."""
-REST = 4.0
+REST = 2.0
 """Times the last tick's own work that pass before the next tick: what happens meanwhile is one tick's worth of news."""
 PARK = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Seconds that a deployment rests after a tick of it raised; the last one repeats."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -176,8 +177,8 @@ def _run(connection: Connection, table: Table, kind: str, values: list[dict[str,
 
 
 def _last_of_each(table: Table, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    keys = [column.name for column in table.primary_key]
-    return list({tuple(v[k] for k in keys): v for v in values}.values())
+    key = itemgetter(*(column.name for column in table.primary_key))
+    return list({key(v): v for v in values}.values())
 
 
 def _upsert(connection: Connection, table: Table) -> Any:
