@@ -1,7 +1,7 @@
 """How long the coordinator takes from an agent's report to the next command.
 
 Both ends are in the process of the simulated agents: from the moment a `CommandEnded` is given to the socket to the
-moment a new command has been read. Reports before it are acknowledged by then, so it waits for nothing of its own.
+moment a new command has been read. What the agent reported just before is made durable with it.
 """
 
 from __future__ import annotations

@@ -57,17 +57,21 @@ class Api:
         wanted = {"application": APPLICATION, "group": GROUP, "revision": revision, "config": config}
         return str((await self.ask("POST", "/v1/deployments", wanted))["deploymentId"])
 
-    async def ended(self, deployment: str, every: float = 0.05) -> dict[str, Any]:
-        """Its last view. Raises Unavailable when it did not succeed."""
-        while True:
-            listed = (await self.ask("GET", "/v1/deployments", limit="1"))["deployments"]
-            if listed[0]["deploymentId"] == deployment and listed[0]["status"] in ENDED:
-                break
+    async def ended(self, deployment: str, every: float = 0.05) -> None:
+        """Returns once the newest deployment, which is this one, has succeeded. Raises Unavailable for another end."""
+        while (status := await self._status(deployment)) not in ENDED:
             await asyncio.sleep(every)
-        view: dict[str, Any] = await self.ask("GET", f"/v1/deployments/{deployment}")
-        if view["status"] != "Succeeded":
-            raise Unavailable(f"cannot measure: deployment {deployment} ended {view['status']}: {_why(view)}")
-        return view
+        if status != "Succeeded":
+            raise Unavailable(
+                f"cannot measure: deployment {deployment} ended {status}: {_why(await self.view(deployment))}"
+            )
+
+    async def _status(self, deployment: str) -> str:
+        newest = (await self.ask("GET", "/v1/deployments", limit="1"))["deployments"][0]
+        return str(newest["status"]) if newest["deploymentId"] == deployment else ""
+
+    async def view(self, deployment: str) -> dict[str, Any]:
+        return dict(await self.ask("GET", f"/v1/deployments/{deployment}"))
 
 
 class Serving(Api):

@@ -80,7 +80,6 @@ class SimulatedAgent:
         self._moments, self.pace = moments, pace
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._reports: deque[Report] = deque()
-        self._acknowledged = asyncio.Event()
         self._seq = 0
         self._known: set[str] = set()
         self._unfinished: set[str] = set()
@@ -134,7 +133,6 @@ class SimulatedAgent:
         if isinstance(message, Acknowledge):
             while self._reports and self._reports[0].seq <= message.seq:
                 self._reports.popleft()
-            self._acknowledged.set()
         elif isinstance(message, RunCommand):
             self._moments.commands.append((time.monotonic(), message.command))
             if message.command.id not in self._known:
@@ -170,7 +168,6 @@ class SimulatedAgent:
             if self.pace:
                 await asyncio.sleep(self.pace * self._random.uniform(0.5, 1.5))
             await self._tell(lambda seq, e=event, at=began: _ended(seq, command.id, e, at))
-        await self._all_acknowledged()
         if not command.prepare:
             state = GroupState(command.group_id, command.revision.identity, command.deployment_id, command.sequence)
             self._installed[command.group_id] = state
@@ -180,12 +177,6 @@ class SimulatedAgent:
         await self._tell(
             lambda seq: CommandEnded(seq, command.id, EventStatus.SUCCEEDED, CLOCK.now(), ran, group=group)
         )
-
-    async def _all_acknowledged(self) -> None:
-        """So that the end of a command is measured alone, not behind what was reported before it."""
-        while self._reports:
-            self._acknowledged.clear()
-            await self._acknowledged.wait()
 
     async def _tell(self, make: Callable[[int], Report]) -> None:
         self._seq += 1
@@ -272,7 +263,9 @@ async def deploy_once(directory: Path, count: int) -> dict[str, object]:
         async with swarm(coordinator.url, coordinator.ca, token, count):
             await coordinator.apply("HalfAtATime")
             revision = await coordinator.push(trivial(directory / "bundle"))
-            return await coordinator.ended(await coordinator.deploy(revision))
+            deployment = await coordinator.deploy(revision)
+            await coordinator.ended(deployment)
+            return await coordinator.view(deployment)
 
 
 def main() -> None:
