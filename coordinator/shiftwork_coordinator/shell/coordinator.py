@@ -25,6 +25,7 @@ from shiftwork_contract.messages import (
 from shiftwork_coordinator.creation import rollback_rows
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import positions
+from shiftwork_coordinator.joining import amend
 from shiftwork_coordinator.model.rows import CommandRow, Deployment, Installed
 from shiftwork_coordinator.model.status import ENDED, DeploymentStatus
 from shiftwork_coordinator.ports import Clock
@@ -135,12 +136,11 @@ class Coordinator:
 
     async def connected(self, instance: str, hello: Hello, session: Session) -> None:
         """An agent is there: record what it has installed, then send it everything that is wanted."""
-        row = await self.store.instance(instance)
-        changes: list[Change] = [Put(installed(instance, state)) for state in hello.groups]
-        if row is not None:
-            changes.append(Put(replace(row, agent_version=hello.agent_version, last_seen=self.clock.now())))
+        changes = [Put(installed(instance, state)) for state in hello.groups]
         if changes:
             await self.store.write(*changes, epoch=self.epoch)
+        seen = {"agent_version": hello.agent_version, "last_seen": self.clock.now()}
+        await amend(self.store, instance, lambda row: replace(row, **seen))
         self.agents.connect(instance, session)
         for run_id in list(self._by_instance.get(instance, ())):
             run = self.runs[run_id]

@@ -65,10 +65,11 @@ async def test_a_revoked_instance_is_shut_out(site: Any) -> None:
 
 async def test_a_certificate_of_another_authority_is_not_even_heard(site: Any, tmp_path: Any) -> None:
     import aiohttp
-    from tests.coordinator.api.conftest import key_and_csr
 
     from shiftwork_coordinator.clock import SystemClock
     from shiftwork_coordinator.pki import Authority
+
+    from .conftest import key_and_csr
 
     stranger = Authority(tmp_path / "stranger", SystemClock())
     key, csr = key_and_csr(tmp_path, "web-1")

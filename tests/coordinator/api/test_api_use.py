@@ -6,9 +6,9 @@ import io
 import tarfile
 from typing import Any
 
-from tests.coordinator.api.conftest import key_and_csr
-
 from shiftwork_coordinator import joining
+
+from .conftest import key_and_csr
 
 APPLY = """\
 application: web
