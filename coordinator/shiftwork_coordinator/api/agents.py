@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import structlog
@@ -49,7 +48,9 @@ class Link:
     def __init__(self, socket: web.WebSocketResponse, instance: str) -> None:
         self._socket, self._instance = socket, instance
         self._queue: asyncio.Queue[FromCoordinator | None] = asyncio.Queue()
-        self._reports: asyncio.Queue[Report] = asyncio.Queue(TOGETHER)
+        self._reports: list[Report] = []
+        self._due, self._room = asyncio.Event(), asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, message: FromCoordinator) -> None:
         if self._queue.qsize() > BACKLOG:
@@ -68,22 +69,30 @@ class Link:
         await self._socket.close()
 
     async def take(self, report: Report) -> None:
-        """Waits while too many are being made durable."""
-        await self._reports.put(report)
+        """Keeps it for `record`. Waits while too many are being made durable."""
+        while len(self._reports) >= TOGETHER:
+            self._room.clear()
+            await self._room.wait()
+        self._reports.append(report)
+        if isinstance(report, DECIDING) or len(self._reports) >= TOGETHER:
+            self._due.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self._due.set)
 
     async def record(self, home: Coordinator) -> None:
         """Makes durable together what came together, and acknowledges it at once, until cancelled."""
-        while True:
-            reports = await self._gathered()
+        while await self._due.wait():
+            reports = self._gathered()
             await home.report(self._instance, *reports)
             self.send(Acknowledge(reports[-1].seq))
 
-    async def _gathered(self) -> list[Report]:
-        reports = [await self._reports.get()]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GATHER):
-                while not isinstance(reports[-1], DECIDING) and len(reports) < TOGETHER:
-                    reports.append(await self._reports.get())
+    def _gathered(self) -> list[Report]:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._due.clear()
+        self._room.set()
+        reports, self._reports = self._reports, []
         return reports
 
 
