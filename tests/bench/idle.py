@@ -19,7 +19,16 @@ RSS_GOAL, ANONYMOUS_GOAL = 40.0, 30.0
 SETTLED = 5.0
 WATCHED = 20.0
 """Seconds over which CPU is counted; a heartbeat goes out every 30 s, so it is counted as part of a minute."""
-LIBRARIES = ("asyncio", "ssl", "msgspec", "aiohttp", "psutil", "shiftwork_contract.messages", "shiftwork_agent.daemon")
+LIBRARIES = (
+    "asyncio",
+    "ssl",
+    "msgspec",
+    "aiohttp",
+    "psutil",
+    "shiftwork_contract.messages",
+    "shiftwork_agent.daemon",
+    "shiftwork_agent.installer",
+)
 
 
 async def measure(directory: Path) -> AsyncIterator[Figure]:

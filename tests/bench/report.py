@@ -37,7 +37,7 @@ def any_figure(results: Sequence[Result]) -> bool:
 
 
 def value(figure: Figure) -> str:
-    return f"{figure.value:.2f} {figure.unit}"
+    return f"{round(figure.value, 2) + 0.0:.2f} {figure.unit}"
 
 
 def spread(figure: Figure) -> str:
