@@ -43,7 +43,7 @@ class Agents:
         self._sessions: dict[str, Session] = {}
         self._last_seen: dict[str, float] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
-        self._readings: dict[tuple[str, str], _Reading] = {}
+        self._readings: dict[str, dict[str, _Reading]] = {}
         self._seen: dict[str, dict[str, AgentSeen]] = {}
 
     # Connections
@@ -70,8 +70,10 @@ class Agents:
 
     def _forget(self, instance: str) -> None:
         self._seen.pop(instance, None)
-        for key in [k for k in self._readings if k[0] == instance]:
-            self._readings[key] = _Reading(AgentSeen())
+        self._readings.pop(instance, None)
+
+    def _reading(self, instance: str, group_id: str) -> _Reading:
+        return self._readings.setdefault(instance, {}).setdefault(group_id, _Reading(AgentSeen()))
 
     def connected(self, instance: str) -> bool:
         return instance in self._sessions
@@ -102,7 +104,7 @@ class Agents:
     def observed(self, instance: str, message: Observed) -> None:
         now = self._clock.now()
         self.heard(instance)
-        reading = self._readings.setdefault((instance, message.group_id), _Reading(AgentSeen()))
+        reading = self._reading(instance, message.group_id)
         seen = reading.seen
         quiet = QuietSeen(message.quiet, now) if message.quiet else seen.quiet
         told = _said(seen)
@@ -122,7 +124,7 @@ class Agents:
         """Kept until something of it changes: a tick asks for every agent, few of them have spoken since the last."""
         by_group = self._seen.setdefault(instance, {})
         if group_id not in by_group:
-            reading = self._readings.get((instance, group_id))
+            reading = self._readings.get(instance, {}).get(group_id)
             by_group[group_id] = replace(
                 reading.seen if reading else AgentSeen(),
                 connected=instance in self._sessions,
@@ -137,7 +139,7 @@ class Agents:
     # Gates
 
     def set_gate(self, instance: str, message: SetGate) -> None:
-        reading = self._readings.setdefault((instance, message.group_id), _Reading(AgentSeen()))
+        reading = self._reading(instance, message.group_id)
         reading.gate_wanted = message.open
         if not self.send(instance, message):
             raise Unavailable(
@@ -146,7 +148,7 @@ class Agents:
 
     def gate(self, instance: str, group_id: str) -> GateState | None:
         """The last state, when it answers what was last wanted."""
-        reading = self._readings.get((instance, group_id))
+        reading = self._readings.get(instance, {}).get(group_id)
         if reading is None or reading.seen.gate is None or not self.connected(instance):
             return None
         wanted = reading.gate_wanted
