@@ -87,7 +87,9 @@ async def test_signals_are_as_a_script_expects_them(stage: Stage) -> None:
     )
     result, output = await stage.run(shell, python)
     assert isinstance(result, Result) and result.outcome == "succeeded"
-    assert [line.split()[1:] for line in output.decode().splitlines() if "Sig" in line] == [["0" * 16]] * 2
+    masks = [int(line.split()[1], 16) for line in output.decode().splitlines() if "Sig" in line]
+    # 32 and 33 belong to the C library: make starts its children with them ignored, and nobody can change that.
+    assert [mask & ~0x1_8000_0000 for mask in masks] == [0, 0]
 
 
 async def test_shim_and_script_lead_a_session_and_a_group_of_their_own(stage: Stage) -> None:
