@@ -17,7 +17,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError
 from shiftwork_contract.messages import FromCoordinator
 from shiftwork_coordinator import joining, logs
 from shiftwork_coordinator.api.server import Services, application
@@ -119,10 +119,13 @@ async def _keep_lease(services: Services) -> None:
 
 
 async def _keep_house(services: Services) -> None:
-    """Removes what is over its age or size, now and then."""
+    """Removes what is over its age or size, now and then. A round that fails is logged and left to the next one."""
     home = services.home
     while True:
-        await prune(home.store, services.bundles, home.outputs, home.clock.now(), epoch=home.epoch)
+        try:
+            await prune(home.store, services.bundles, home.outputs, home.clock.now(), epoch=home.epoch)
+        except (ShiftworkError, OSError) as err:
+            log.warning("cannot remove what is old; trying again later", reason=str(err))
         await asyncio.sleep(HOUSE_EVERY)
 
 

@@ -98,3 +98,21 @@ def test_an_upload_that_broke_off_is_removed_once_it_is_old(tmp_path: Path) -> N
     assert bundles.sizes() == {IDENTITY: 4}
     bundles.remove(IDENTITY)
     assert not bundles.has(IDENTITY)
+
+
+def test_what_file_systems_put_beside_the_output_is_left_alone(outputs: Outputs, tmp_path: Path) -> None:
+    outputs.append("d-1", "web-1", "Install", 0, b"abc")
+    for name in (".nfs0001", ".snapshot", "lost+found"):
+        (tmp_path / "output" / name).mkdir()
+    (tmp_path / "output" / "note").write_text("a file")
+    assert outputs.sizes() == {"d-1": 3}
+
+
+def test_an_upload_that_ends_during_the_look_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundles = Bundles(tmp_path)
+    here, ended = bundles.temporary(), bundles.temporary()
+    here.write_bytes(b"half")
+    os.utime(here, (100.0, 100.0))
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([ended, here]))
+    assert bundles.remove_uploads(before=200.0) == 1
+    assert not here.exists()

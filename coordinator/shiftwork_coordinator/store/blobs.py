@@ -58,10 +58,7 @@ class Bundles:
 
     def remove_uploads(self, before: float) -> int:
         """Removes what uploads left behind that ended without `keep`; how many."""
-        old = [path for path in self._directory.glob(".upload-*") if path.stat().st_mtime < before]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        return sum(_removed_if_older(path, before) for path in self._directory.glob(".upload-*"))
 
 
 class Outputs:
@@ -106,16 +103,28 @@ class Outputs:
         return {d.name: sorted(f.stem for f in d.glob("*.log")) for d in sorted(root.iterdir())}
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of output of each deployment that has any."""
+        """Bytes of output of each deployment that has any. What cannot be a deployment's, as `.snapshot`, is no output."""
         if not self._directory.is_dir():
             return {}
-        return {d.name: sum(f.stat().st_size for f in d.rglob("*.log")) for d in self._directory.iterdir()}
+        ours = [d for d in self._directory.iterdir() if _NAME.fullmatch(d.name) and d.is_dir()]
+        return {d.name: sum(f.stat().st_size for f in d.rglob("*.log")) for d in ours}
 
     def remove(self, deployment_id: str) -> None:
         """Removes all output of a deployment; none is fine."""
         if not _NAME.fullmatch(deployment_id):
             raise InvalidRequest(f"cannot remove the output of {deployment_id[:80]!r}: it is no deployment's id")
         shutil.rmtree(self._directory / deployment_id, ignore_errors=True)
+
+
+def _removed_if_older(path: Path, before: float) -> bool:
+    """An upload may end, and its file be gone, between any two looks at it."""
+    try:
+        if path.stat().st_mtime >= before:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _open(path: Path) -> BinaryIO:

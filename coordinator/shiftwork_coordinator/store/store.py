@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, select
+from sqlalchemy.exc import DBAPIError
 
+from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.rows import (
     Asked,
@@ -86,7 +88,10 @@ class Store:
         await self._writer.write(changes, epoch)
 
     async def in_writer(self, job: Callable[[Connection], T]) -> T:
-        """Runs `job` in a transaction of its own, between two groups of the one writer."""
+        """Runs `job` in a transaction of its own, between two groups of the one writer.
+
+        Raises what it raises, and Unavailable when the database failed.
+        """
         return await self._writer.run(job)
 
     # Deployments
@@ -244,5 +249,10 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._in_connection, query)
 
     def _in_connection(self, query: Callable[[Connection], T]) -> T:
-        with self._engine.connect() as connection:
-            return query(connection)
+        try:
+            with self._engine.connect() as connection:
+                return query(connection)
+        except DBAPIError as err:
+            raise Unavailable(
+                f"cannot read from the database: {err.orig}; check its disk and its server, then try again"
+            ) from err

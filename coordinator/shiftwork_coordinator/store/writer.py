@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Engine, Table, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from shiftwork_contract.errors import Conflict, ShiftworkError, Unavailable
 from shiftwork_coordinator.model.status import ENDED
@@ -80,9 +80,16 @@ class Writer:
             self._idle.set()
 
     async def run(self, job: Callable[[Connection], T]) -> T:
+        """Raises Unavailable when it was the database that failed."""
+
         def alone() -> T:
-            with self._engine.begin() as connection:
-                return job(connection)
+            try:
+                with self._engine.begin() as connection:
+                    return job(connection)
+            except IntegrityError as err:
+                raise _refusal(err) from err
+            except DBAPIError as err:
+                raise _failed(err) from err
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, alone)
 
@@ -126,13 +133,15 @@ class Writer:
         return refused
 
 
-def _failed(err: OperationalError) -> Unavailable:
+def _failed(err: DBAPIError) -> Unavailable:
     return Unavailable(f"cannot write to the database: {err.orig}; check its disk and its server, then try again")
 
 
 def _refusal(err: Exception) -> Exception:
     if isinstance(err, IntegrityError):
         return Conflict(f"cannot write this beside what is stored: {err.orig}; look at what is there and try again")
+    if type(err) is DatabaseError:  # none of its kinds: the file itself cannot be used
+        return _failed(err)
     return err
 
 
