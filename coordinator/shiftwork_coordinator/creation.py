@@ -73,7 +73,12 @@ def refuse_impossible(config: DeploymentConfig, total: int) -> None:
 
 
 def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Target]:
-    return [Target(deployment.id, i.name, address=i.address) for i in instances]
+    return [Target(deployment.id, i.name, address=i.address, look=first_look(deployment)) for i in instances]
+
+
+def first_look(deployment: Deployment) -> int:
+    """Higher than any number that agents were given by earlier deployments: their last readings do not count here."""
+    return deployment.serial * 1000
 
 
 def rollback_rows(
@@ -103,6 +108,6 @@ def rollback_rows(
 
 
 def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, now: float) -> Target:
-    row = Target(deployment.id, target.instance, address=target.address)
+    row = Target(deployment.id, target.instance, address=target.address, look=first_look(deployment))
     why = wanted.skip.get(target.instance)
     return row if why is None else replace(row, status=TargetStatus.SKIPPED, error_message=why, completed_at=now)

@@ -32,7 +32,7 @@ from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
 from shiftwork_coordinator.shell.run import Run
-from shiftwork_coordinator.store import Audit, NoneActive, Put
+from shiftwork_coordinator.store import Audit, Change, NoneActive, Put
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 
@@ -64,14 +64,14 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
 
 
 async def _store_and_start(
-    home: Coordinator, deployment: Deployment, targets: list[Target], what: str, *, queue: bool
+    home: Coordinator, deployment: Deployment, targets: list[Target], what: str, *also: Change, queue: bool
 ) -> Deployment:
     alone = (
         [] if queue else [NoneActive(deployment.group_id, f"another deployment of {deployment.group!r} began just now")]
     )
     about = f"{deployment.id} {deployment.application}/{deployment.group}"
     audit = Audit(deployment.created_by, f"deployment.{what}", about, home.clock.now())
-    await home.store.write(*alone, Put(deployment), *(Put(t) for t in targets), audit, epoch=home.epoch)
+    await home.store.write(*alone, Put(deployment), *(Put(t) for t in targets), audit, *also, epoch=home.epoch)
     await home.take_up(deployment)
     return deployment
 
@@ -276,8 +276,8 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     serial = await home.store.next_serial()
     deployment, rows = rollback_rows(before, targets, wanted, serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
-    await home.store.write(Put(replace(before, rolled_back_by=deployment.id)), epoch=home.epoch)
-    return await _store_and_start(home, deployment, rows, "rollback", queue=False)
+    also = Put(replace(before, rolled_back_by=deployment.id))
+    return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)
 
 
 async def _unneeded(home: Coordinator, before: Deployment, targets: dict[str, Target], identity: str) -> dict[str, str]:

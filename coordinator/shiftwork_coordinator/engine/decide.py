@@ -5,6 +5,7 @@ It may be called at any time and any number of times; given the same rows and ob
 
 from __future__ import annotations
 
+from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
@@ -71,7 +72,7 @@ def _started(draft: Draft) -> bool:
 def _begin(draft: Draft) -> bool:
     total = len(draft.targets)
     floor = draft.deployment.config.minimum_healthy_hosts.of(total)
-    draft.update(started_at=draft.now, floor=floor)
+    draft.update(started_at=draft.now, floor=floor, previous_revision=_previous(draft))
     problem = verdict.invalid(total, floor)
     if problem or not total:
         code = verdict.HEALTH_CONSTRAINTS_INVALID if total else "NO_INSTANCES"
@@ -82,6 +83,12 @@ def _begin(draft: Draft) -> bool:
         seen = draft.snapshot.installed.get(target.instance)
         draft.set(target, stage_since=draft.now, installed_before=seen.installed if seen else "")
     return True
+
+
+def _previous(draft: Draft) -> Revision | None:
+    """What the group had just before; a rollback keeps what it was made with."""
+    deployment = draft.deployment
+    return deployment.previous_revision if deployment.rollback_of else draft.snapshot.last_good
 
 
 # While it runs
@@ -193,7 +200,9 @@ def _awaits_first_facts(draft: Draft, candidates: list[Candidate]) -> bool:
     unknown = [c.instance for c in candidates if c.in_service is None]
     if not unknown:
         return False
-    since = _held_since(draft)
+    since = draft.deployment.facts_since
+    if since is None:
+        draft.update(facts_since=(since := draft.now))
     if draft.now >= since + FIRST_FACTS:
         return False
     why = draft.service[unknown[0]].why
@@ -210,7 +219,7 @@ def _held_since(draft: Draft) -> float:
 
 def _start_batch(draft: Draft, chosen: tuple[str, ...]) -> None:
     number = draft.deployment.batch + 1
-    draft.update(batch=number, bake_until=None, held_since=None)
+    draft.update(batch=number, bake_until=None, held_since=None, facts_since=None)
     draft.tell("batch", number=number, targets=list(chosen), inService=draft.in_service())
     for instance in chosen:
         target = draft.targets[instance]

@@ -134,7 +134,7 @@ def _undelivered(draft: Draft, target: Target, row: CommandRow, given_up: bool) 
     agent, limits = draft.agent(target), draft.limits
     # An agent that took the command and was then cut off goes on for offline_for at most.
     patience = limits.start_within + (0 if agent.connected else limits.offline_for)
-    until = max(row.wanted_at, target.started_at or 0.0) + patience
+    until = max(row.wanted_at, target.started_at or 0.0, agent.awaited_since) + patience
     heard = "never" if agent.last_seen is None else f"{draft.now - agent.last_seen:.0f} s ago"
     if given_up and draft.now >= until:
         return Failed(
@@ -152,10 +152,11 @@ def _running(draft: Draft, target: Target, row: CommandRow) -> Outcome:
     started = row.running_since or row.accepted_at or row.wanted_at
     event_ends = started + row.running_limit
     if agent.connected:
-        until, why = event_ends + SLACK, "it still runs"
+        until, why = max(event_ends, agent.connected_at) + SLACK, "it still runs"
     else:
-        silent_since = agent.last_seen or started
-        until = max(silent_since + draft.limits.offline_for, event_ends)
+        # Until offline_for it may begin one more event, and that may take as long as any.
+        silent_since = max(agent.last_seen or started, agent.awaited_since)
+        until = max(silent_since + draft.limits.offline_for + draft.limits.event, event_ends)
         why = f"its agent was last heard {draft.now - silent_since:.0f} s ago"
     what = row.running or ("the revision's preparation" if row.command.prepare else "the next event")
     if draft.now >= until:
@@ -237,6 +238,8 @@ def _not_quiet(draft: Draft, target: Target, why: str, requests: int) -> Outcome
 
 
 def allow(draft: Draft, target: Target) -> Outcome:
+    if draft.snapshot.request.stop == "now":
+        return STOPPED
     if target.kept_out:
         return settle(draft, target)
     if target.traffic != "in":
@@ -256,6 +259,8 @@ def allow(draft: Draft, target: Target) -> Outcome:
 
 def settle(draft: Draft, target: Target) -> Outcome:
     """The group's own health check, by results asked for since this stage began."""
+    if draft.snapshot.request.stop == "now":
+        return STOPPED
     agent = draft.agent(target)
     if draft.deployment.settings.health is None:
         return DONE

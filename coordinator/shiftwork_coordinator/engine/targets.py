@@ -82,6 +82,7 @@ def stop(draft: Draft, target: Target) -> None:
         completed_at=draft.now,
         error_code=draft.deployment.halted_code if touched else "",
         error_message=f"stopped before {_upcoming(draft, target)}",
+        cancel=target.cancel or "stop",
     )
     if touched:
         draft.set_health(target, False)

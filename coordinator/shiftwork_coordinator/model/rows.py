@@ -63,6 +63,7 @@ class Deployment(Row, frozen=True):
     batches: int = 0
     bake_until: float | None = None
     held_since: float | None = None
+    facts_since: float | None = None
     unsettled_since: float | None = None
     halted_code: str = ""
     halted_message: str = ""

@@ -39,12 +39,14 @@ class QuietSeen(msgspec.Struct, frozen=True):
 class AgentSeen(msgspec.Struct, frozen=True):
     """What the coordinator knows of an agent. `asked` tells which Watch the probe and quiet readings belong to.
 
-    `awaited_since` is when this process began to listen: silence before it was the coordinator's own.
+    `awaited_since` is when this process began to listen: silence before it was the coordinator's own. `connected_at` is
+    when the link that is open was opened: what happened before is still being told.
     """
 
     connected: bool = False
     last_seen: float | None = None
     awaited_since: float = 0.0
+    connected_at: float = 0.0
     asked: int = 0
     probe: Probe | None = None
     probe_at: float | None = None

@@ -41,6 +41,7 @@ class Agents:
         self._began = clock.now()
         self._woken = woken
         self._sessions: dict[str, Session] = {}
+        self._connected_at: dict[str, float] = {}
         self._last_seen: dict[str, float] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._readings: dict[str, dict[str, _Reading]] = {}
@@ -52,6 +53,7 @@ class Agents:
         """A later connection of the same agent replaces the earlier one."""
         earlier = self._sessions.get(instance)
         self._sessions[instance] = session
+        self._connected_at[instance] = self._clock.now()
         if earlier is not None:
             earlier.close("replaced by a newer connection of the same agent")
         self._forget(instance)
@@ -130,6 +132,7 @@ class Agents:
                 connected=instance in self._sessions,
                 last_seen=self._last_seen.get(instance),
                 awaited_since=self._began,
+                connected_at=self._connected_at.get(instance, 0.0),
             )
         return by_group[group_id]
 

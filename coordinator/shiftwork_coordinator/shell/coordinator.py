@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from itertools import groupby
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
 
-from shiftwork_contract.errors import ContractViolation
+from shiftwork_contract.errors import ContractViolation, Unavailable
 from shiftwork_contract.messages import (
+    CancelCommand,
     FromCoordinator,
     Heartbeat,
     Hello,
@@ -63,6 +65,7 @@ class Coordinator:
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._coming: dict[str, str] = {}
 
     async def start(self) -> None:
         """Takes up every deployment that has not ended, as if nothing had happened."""
@@ -81,25 +84,30 @@ class Coordinator:
 
     async def take_up(self, deployment: Deployment) -> None:
         """Begins to drive a deployment whose rows are in the store."""
-        assert self._group is not None, "start() comes first"
         run = Run(self, await Image.load(self.store, deployment))
         self.runs[run.id] = run
         for instance in run.image.targets:
             self._by_instance.setdefault(instance, set()).add(run.id)
-        task = self._group.create_task(run.drive(), name=run.id)
+        self._spawn(run.drive())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._group is not None, "start() comes first"
+        task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     # What a run needs (shell/run.py, Home)
 
     def blocked_by(self, run: Run) -> str:
+        """What runs, else what comes first: a rollback before what was queued, then by age."""
         mine = run.image.deployment
-        earlier = [
-            r for r in self.runs.values() if r.image.deployment.group_id == mine.group_id and r is not run
-            and (r.image.deployment.started_at is not None or r.image.deployment.serial < mine.serial)
-        ]  # fmt: skip
-        earlier = [r for r in earlier if r.image.deployment.status not in ENDED]
-        return min(earlier, key=lambda r: r.image.deployment.serial).id if earlier else ""
+        coming = self._coming.get(mine.group_id, "")
+        if coming not in ("", run.id):
+            return coming
+        others = [r.image.deployment for r in self.runs.values() if r is not run]
+        others = [d for d in others if d.group_id == mine.group_id and d.status not in ENDED]
+        earlier = [d for d in others if d.started_at is not None or _place(d) < _place(mine)]
+        return min(earlier, key=_place).id if earlier else ""
 
     async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
         serial = await self.store.next_serial()
@@ -114,15 +122,30 @@ class Coordinator:
             self._by_instance[instance].discard(run.id)
             if not self._watching(instance, deployment.group_id):
                 self.agents.send(instance, Unwatch(self.epoch, deployment.group_id))
-        for other in self.runs.values():
-            other.wake()
-        if deployment.rolled_back_by and self._group is not None:
-            self._group.create_task(self._take_up_later(deployment.rolled_back_by))
+        if deployment.rolled_back_by:
+            self._coming[deployment.group_id] = deployment.rolled_back_by
+            self._spawn(self._take_up_coming(deployment.group_id, deployment.rolled_back_by))
+        self._wake_all()
 
-    async def _take_up_later(self, deployment_id: str) -> None:
-        deployment = await self.store.deployment(deployment_id)
-        if deployment is not None and deployment_id not in self.runs:
-            await self.take_up(deployment)
+    def _wake_all(self) -> None:
+        for run in self.runs.values():
+            run.wake()
+
+    async def _take_up_coming(self, group_id: str, deployment_id: str) -> None:
+        """The rollback that was written with the end of its deployment. Nothing of the group starts before it."""
+        while deployment_id not in self.runs:
+            try:
+                deployment = await self.store.deployment(deployment_id)
+                if deployment is None or deployment.status in ENDED:
+                    break
+                await self.take_up(deployment)
+            except Unavailable as err:
+                log.warning(
+                    "a rollback cannot be read and is tried again", deployment_id=deployment_id, why=err.message
+                )
+                await asyncio.sleep(1.0)
+        self._coming.pop(group_id, None)
+        self._wake_all()
 
     def _watching(self, instance: str, group_id: str) -> bool:
         ids = self._by_instance.get(instance, set())
@@ -147,6 +170,9 @@ class Coordinator:
             for state in hello.groups:
                 self._note_installed(run, installed(instance, state))
             run.greet(instance)
+        for row in await self.store.open_commands(instance):
+            if row.command.deployment_id not in self.runs:
+                self.agents.send(instance, CancelCommand(self.epoch, row.command.id))
 
     def disconnected(self, instance: str, session: Session) -> None:
         self.agents.disconnect(instance, session)
@@ -177,7 +203,9 @@ class Coordinator:
     async def _record(self, deployment_id: str, row: CommandRow, reports: list[Report]) -> None:
         told = Told(row, await self._order(deployment_id))
         for report in reports:
-            if isinstance(report, Output):
+            if getattr(report, "event", "") not in ("", *row.command.events):
+                log.warning("report on an event that was not asked for", instance=row.instance, command=row.command.id)
+            elif isinstance(report, Output):
                 self.outputs.append(deployment_id, row.instance, report.event, report.offset, report.data)
             else:
                 told.take(report, self.clock.now())
@@ -241,6 +269,10 @@ class Coordinator:
             yield
         finally:
             run.unlisten(event)
+
+
+def _place(deployment: Deployment) -> tuple[bool, int]:
+    return (not deployment.rollback_of, deployment.serial)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:

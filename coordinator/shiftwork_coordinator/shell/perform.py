@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from shiftwork_contract.errors import ShiftworkError
+import structlog
+
+from shiftwork_contract.errors import ShiftworkError, Unavailable
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.model.rows import Asked
 from shiftwork_coordinator.ports import Clock, LoadBalancer, Server
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, Balancer
 
+log = structlog.get_logger()
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 """Seconds until a failed call is tried again; the last one repeats."""
 
@@ -49,21 +52,15 @@ class Performer:
         try:
             problem = await self._ask_all(verb, servers)
             await self._record([self._row(action, problem) for action in actions])
+        except Unavailable as err:  # not remembered, so it is wanted again at the next tick; it may be repeated
+            log.warning("what was asked of the balancers could not be stored", verb=verb, why=err.message)
         finally:
             self._in_flight.difference_update(action.instance for action in actions)
 
     async def _ask_all(self, verb: str, servers: list[Server]) -> ShiftworkError | None:
-        for balancer in self._balancers:
-            try:
-                async with asyncio.timeout(CALL_LIMIT):
-                    await _ask(balancer.driver, verb, servers)
-            except TimeoutError:
-                return ShiftworkError(f"{balancer.name} did not answer within {CALL_LIMIT:g} s", code="TIMEOUT")
-            except ShiftworkError as err:
-                return err
-            except Exception as err:  # noqa: BLE001  the edge of a driver call: a driver's bug is one balancer's trouble
-                return ShiftworkError(f"{balancer.name}: {type(err).__name__}: {err}")
-        return None
+        """Asks every balancer, also after one has failed; the first problem is what counts."""
+        problems = [await _tried(balancer, verb, servers) for balancer in self._balancers]
+        return next((problem for problem in problems if problem is not None), None)
 
     def _row(self, action: Action, problem: ShiftworkError | None) -> Asked:
         now = self._clock.now()
@@ -81,6 +78,19 @@ class Performer:
             error_code=problem.code,
             next_try=now + pause,
         )
+
+
+async def _tried(balancer: Balancer, verb: str, servers: list[Server]) -> ShiftworkError | None:
+    try:
+        async with asyncio.timeout(CALL_LIMIT):
+            await _ask(balancer.driver, verb, servers)
+    except TimeoutError:
+        return ShiftworkError(f"{balancer.name} did not answer within {CALL_LIMIT:g} s", code="TIMEOUT")
+    except ShiftworkError as err:
+        return err
+    except Exception as err:  # noqa: BLE001  the edge of a driver call: a driver's bug is one balancer's trouble
+        return ShiftworkError(f"{balancer.name}: {type(err).__name__}: {err}")
+    return None
 
 
 async def _ask(driver: LoadBalancer, verb: str, servers: list[Server]) -> None:

@@ -22,6 +22,8 @@ from shiftwork_coordinator.model.rows import CommandRow, History, Installed, Lif
 from shiftwork_coordinator.model.status import OPEN, CommandStatus
 from shiftwork_coordinator.store import Add, Change, Put, PutEvent
 
+GRACE = 60.0
+"""Seconds beyond a command's own limit of an event that an agent may claim for it."""
 ENDS = {
     EventStatus.SUCCEEDED: CommandStatus.SUCCEEDED,
     EventStatus.FAILED: CommandStatus.FAILED,
@@ -39,10 +41,14 @@ def command_after(row: CommandRow, report: Report, now: float) -> CommandRow:
         why = Diagnostics(ErrorCode.UNKNOWN_ERROR, message=f"{report.code}: {report.message}")
         return replace(row, status=CommandStatus.REFUSED, ended_at=now, diagnostics=why)
     if isinstance(report, EventStarted):
-        ran = row.ran if report.event in row.ran else (*row.ran, report.event)
-        return replace(row, running=report.event, running_since=now, running_limit=report.limit, ran=ran)
+        limit = min(report.limit, row.command.event_limit + GRACE)
+        ran = (*row.ran, report.event)
+        told = report.event in row.ran
+        return row if told else replace(row, running=report.event, running_since=now, running_limit=limit, ran=ran)
     if isinstance(report, EventEnded):
-        return replace(row, running="", running_since=None)
+        if row.running != report.event:
+            return row
+        return replace(row, running="", running_since=now, running_limit=row.command.event_limit)
     return _ended(row, report, now)
 
 

@@ -9,8 +9,10 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
+from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Rollback
 from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
@@ -24,7 +26,7 @@ from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.observe import TrafficObserver
 from shiftwork_coordinator.shell.perform import Performer
-from shiftwork_coordinator.store import Change, Fenced, Put, Store
+from shiftwork_coordinator.store import Change, Fenced, Put, Store, Unchanged
 
 log = structlog.get_logger()
 IDLE_TICK = 2.0
@@ -65,16 +67,9 @@ class Run:
         self._listeners: set[asyncio.Event] = set()
         self._watched: dict[str, Watch] = {}
         self._rest = 0.0
+        self._requesting = asyncio.Lock()
         self.positions = positions(image.deployment)
-        deployment = image.deployment
-        addresses = {t.instance: t.address for t in image.targets.values()}
-        self._at = Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
-        self.observer = TrafficObserver(
-            self._at.balancers, list(self._at.servers.values()), home.clock, self._hurried, self.wake
-        )
-        self.performer = Performer(
-            self.id, self._at.balancers, self._at.servers, home.clock, home.may_call, self._record
-        )
+        self._outside: Outside | None = None
 
     # Wake-ups
 
@@ -94,7 +89,7 @@ class Run:
         for event in self._listeners:
             event.set()
 
-    def _hurried(self) -> bool:
+    def hurried(self) -> bool:
         stages = itinerary(self.image.deployment)
         return any(
             t.status is TargetStatus.IN_PROGRESS
@@ -111,15 +106,11 @@ class Run:
 
     async def drive(self) -> None:
         async with asyncio.TaskGroup() as group:
-            observing = group.create_task(self.observer.run()) if self._at.balancers else None
-            for instance in self.image.targets:
-                self.greet(instance)
             while not await self._guarded_tick(group):
                 await asyncio.sleep(self._rest)
                 await self._sleep()
-            if observing:
-                observing.cancel()
-        await self._at.close()
+            if self._outside is not None:
+                await self._outside.close()
         self.home.ended(self)
         self.told()
 
@@ -146,15 +137,20 @@ class Run:
         times = self.image.deployment.parked_times + 1
         until = self.home.clock.now() + PARK[min(times, len(PARK)) - 1]
         reason = f"an internal error, tried again later: {type(err).__name__}: {err}"
-        parked = replace(self.image.deployment, parked_until=until, parked_times=times, parked_reason=reason)
-        await self.home.store.write(Put(parked), epoch=self.home.epoch)
-        self.image.deployment = parked
+        self.image.deployment = replace(
+            self.image.deployment, parked_until=until, parked_times=times, parked_reason=reason
+        )
         log.error("a tick failed and is tried again", deployment_id=self.id, exc_info=err)
+        try:
+            await self.home.store.write(Put(self.image.deployment), epoch=self.home.epoch)
+        except Unavailable as worse:  # then only this process knows: a restart tries again at once, which is as good
+            log.warning("parked in memory only", deployment_id=self.id, why=worse.message)
 
     async def _tick(self, group: asyncio.TaskGroup) -> bool:
         self._wake.clear()
         began = self.home.clock.monotonic()
-        decision = decide(self._snapshot(), self.home.clock.now())
+        outside = await self._prepared(group)
+        decision = decide(self._snapshot(outside), self.home.clock.now())
         changes = self.image.changes(decision)
         self._rest = REST * (self.home.clock.monotonic() - began)
         if decision.rollback:
@@ -169,23 +165,45 @@ class Run:
         self.image.apply(decision)
         news = bool(changes) or self.decision is None or decision.reasons != self.decision.reasons
         self.decision = decision
-        self._act(decision, before, group)
+        if outside is not None:
+            self._act(decision, before, outside)
         self.home.ticked(self.home.clock.monotonic() - began)
         if news:
             self.told()
         return decision.deployment.status in ENDED
 
-    def _snapshot(self) -> Snapshot:
+    async def _prepared(self, group: asyncio.TaskGroup) -> Outside | None:
+        """The outside world, from the moment this deployment's turn has come; None while it is queued.
+
+        What others of the group did meanwhile is read again first: it was created on older rows.
+        """
+        if self._outside is not None:
+            return self._outside
+        if self.image.deployment.started_at is None:
+            if self.home.blocked_by(self):
+                return None
+            stored = await self.home.store.deployment(self.id)
+            self.image = await Image.load(self.home.store, stored or self.image.deployment)
+        self._outside = Outside(self, group)
+        for instance in self.image.targets:
+            self.greet(instance)
+        return self._outside
+
+    def _snapshot(self, outside: Outside | None) -> Snapshot:
         group_id = self.image.deployment.group_id
         agents = {name: self.home.agents.seen(name, group_id) for name in self.image.targets}
-        names = tuple(b.name for b in self._at.balancers)
-        return self.image.snapshot(self.home.epoch, agents, self.observer.seen, names, self.home.blocked_by(self))
+        names = tuple(b.name for b in outside.at.balancers) if outside else ()
+        seen = outside.observer.seen if outside else {}
+        return self.image.snapshot(self.home.epoch, agents, seen, names, self.home.blocked_by(self))
 
     async def _last_good(self, revision: Revision) -> list[Change]:
         group = await self.home.store.group_by_id(self.image.deployment.group_id)
-        return [Put(replace(group, last_good=revision, last_good_deployment=self.id))] if group else []
+        if group is None:
+            return []
+        wanted = replace(group, last_good=revision, last_good_deployment=self.id)
+        return [Unchanged(group, f"the group {group.name} was changed at this moment"), Put(wanted)]
 
-    def _act(self, decision: Decision, before: dict[str, Target], group: asyncio.TaskGroup) -> None:
+    def _act(self, decision: Decision, before: dict[str, Target], outside: Outside) -> None:
         for row in decision.commands:
             self.home.agents.send(row.instance, RunCommand(self.home.epoch, row.command))
         for target in decision.targets:
@@ -193,13 +211,14 @@ class Run:
                 self._send_cancel(target)
             self._watch(target)
         if decision.actions:
-            self.performer.start(decision.actions, group)
+            outside.start(decision.actions)
 
-    async def _record(self, rows: list[Asked]) -> None:
+    async def record(self, rows: list[Asked]) -> None:
         kept = [self._with_last_success(row) for row in rows]
         await self.home.store.write(*(Put(row) for row in kept), epoch=self.home.epoch)
         self.image.asked.update({(row.instance, row.verb): row for row in kept})
-        self.observer.hurry()
+        if self._outside is not None:
+            self._outside.observer.hurry()
         self.wake()
 
     def _with_last_success(self, row: Asked) -> Asked:
@@ -208,15 +227,18 @@ class Run:
 
     async def request(self, change: Callable[[Request], Request]) -> None:
         """Stores what an operator asks; takes effect with the next tick, which is now."""
-        wanted = change(self.image.request)
-        await self.home.store.write(Put(wanted), epoch=self.home.epoch)
-        self.image.request = wanted
+        async with self._requesting:  # two operators at once: the second sees what the first asked
+            wanted = change(self.image.request)
+            await self.home.store.write(Put(wanted), epoch=self.home.epoch)
+            self.image.request = wanted
         self.wake()
 
     # Agents
 
     def greet(self, instance: str) -> None:
-        """Everything that is wanted of an agent that has just connected, derived from the rows."""
+        """All that is wanted of an agent that has just connected, derived from the rows. Nothing while queued."""
+        if self._outside is None:
+            return
         target = self.image.targets[instance]
         self._watched.pop(instance, None)
         self._set_gate(target)
@@ -263,5 +285,31 @@ class Run:
         wanted = target.traffic != "out" and (
             target.traffic == "in" or self.image.health.get(target.instance) is not False
         )
-        if self._at.has_gate and self.home.agents.connected(target.instance):
-            self.home.agents.set_gate(target.instance, self._at.gate(target.instance, wanted))
+        at = self._outside.at if self._outside else None
+        if at is not None and at.has_gate and self.home.agents.connected(target.instance):
+            self.home.agents.set_gate(target.instance, at.gate(target.instance, wanted))
+
+
+class Outside:
+    """The balancers of a deployment that has started: connected, observed, and acted on."""
+
+    def __init__(self, run: Run, group: asyncio.TaskGroup) -> None:
+        home, deployment = run.home, run.image.deployment
+        addresses = {t.instance: t.address for t in run.image.targets.values()}
+        self._group, self._id = group, run.id
+        self.at = Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
+        servers = list(self.at.servers.values())
+        self.observer = TrafficObserver(self.at.balancers, servers, home.clock, run.hurried, run.wake)
+        self._performer = Performer(run.id, self.at.balancers, self.at.servers, home.clock, home.may_call, run.record)
+        self._observing = group.create_task(self.observer.run()) if self.at.balancers else None
+
+    def start(self, actions: Sequence[Action]) -> None:
+        self._performer.start(actions, self._group)
+
+    async def close(self) -> None:
+        if self._observing is not None:
+            self._observing.cancel()
+        try:
+            await self.at.close()
+        except Exception as err:
+            log.warning("a load balancer driver did not close", deployment_id=self._id, exc_info=err)

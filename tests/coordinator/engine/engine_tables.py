@@ -78,7 +78,7 @@ def _deployment(given: dict[str, Any], balancers: tuple[str, ...]) -> Deployment
         limits=Limits(**given.get("limits", {})),
     )
     row = {"status": "InProgress", "started_at": 100, "batch": 1, "floor": 2, **given.get("deployment", {})}
-    for name in ("started_at", "halted_at", "bake_until", "held_since", "unsettled_since"):
+    for name in ("started_at", "halted_at", "bake_until", "held_since", "facts_since", "unsettled_since"):
         if row.get(name) is not None:
             row[name] = NOW - row[name]
     row["status"] = DeploymentStatus(row["status"])
@@ -108,6 +108,8 @@ def _agent(row: dict[str, Any]) -> AgentSeen:
     return AgentSeen(
         connected=row.get("connected", True),
         last_seen=None if heard is None else NOW - heard,
+        connected_at=NOW - row["since"] if "since" in row else 0.0,
+        awaited_since=NOW - row["awaited"] if "awaited" in row else 0.0,
         asked=row.get("asked", 9),
         probe=None if probe is None else Probe(probe, "HTTP 200" if probe else "HTTP 503"),
         quiet=quiet[0],

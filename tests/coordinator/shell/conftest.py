@@ -49,6 +49,7 @@ class Agent:
         self.alive = True
         self.seq = 0
         self.cancelled: set[str] = set()
+        self.asked, self.probing = 0, True
         self.release = asyncio.Event()
         self.release.set()
         self.inbox: asyncio.Queue[FromCoordinator] = asyncio.Queue()
@@ -70,7 +71,10 @@ class Agent:
         while True:
             message = await self.inbox.get()
             if isinstance(message, Watch):
-                self.world.home.reading(self.name, Observed(message.group_id, message.asked, probe=Probe(True)))
+                self.asked = max(self.asked, message.asked)  # an agent never takes back what it has handled
+                if self.probing:
+                    reading = Observed(message.group_id, self.asked, probe=Probe(True))
+                    self.world.home.reading(self.name, reading)
             elif isinstance(message, RunCommand) and message.command.id not in {c.id for c in self.commands}:
                 self.commands.append(message.command)
                 await self.run(message.command)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_contract.messages import HealthCheck
+from shiftwork_coordinator import balancers
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import (
     CreateDeployment,
@@ -15,6 +19,7 @@ from shiftwork_coordinator.operations import (
     rollback_deployment,
     stop_deployment,
 )
+from shiftwork_coordinator.store import Put
 
 V1, V2, V3 = (f"sha256:{digit * 64}" for digit in "123")
 
@@ -120,3 +125,72 @@ async def test_an_operator_rolls_a_good_deployment_back(world: Any) -> None:
     rollback = await rollback_deployment(world.home, second, who="tester")
     assert (await world.ended(rollback.id)).status is DeploymentStatus.SUCCEEDED
     assert {agent.installed for agent in world.agents.values()} == {V1}
+
+
+async def test_a_second_deployment_does_not_take_the_first_ones_health_for_its_own(world: Any) -> None:
+    group = await world.store.group("web", "production")
+    checked = replace(group.settings, health=HealthCheck(http="http://127.0.0.1/"), load_balancers=())
+    await world.store.write(Put(replace(group, settings=checked)))
+    await world.ended(await deploy(world, V1))
+    for agent in world.agents.values():
+        agent.probing = False
+    id = await deploy(world, V2)
+    await world.until(lambda: any(reason.code == "FACTS" for reason in world.home.reasons(id)))
+    assert all(agent.installed == V1 for agent in world.agents.values())
+    await stop_deployment(world.home, id, now=True, rollback=False, who="tester")
+    assert (await world.ended(id)).status is DeploymentStatus.STOPPED
+
+
+async def test_a_queued_deployment_starts_from_what_the_one_before_it_left(world: Any) -> None:
+    await world.ended(await deploy(world, V1))
+    first = await deploy(world, V2)
+    second = await deploy(world, V3, queue=True)
+    world.fails = lambda name, command, event: event == "ValidateService" and command.revision.identity == V3
+    await world.ended(first)
+    failed = await world.ended(second)
+    assert failed.previous_revision.identity == V2
+    assert (await world.ended(failed.rolled_back_by)).revision.identity == V2
+    assert {agent.installed for agent in world.agents.values()} == {V2}
+
+
+async def test_a_rollback_goes_before_what_was_queued(world: Any) -> None:
+    await world.ended(await deploy(world, V1))
+    world.fails = lambda name, command, event: event == "ValidateService" and command.revision.identity == V2
+    first = await deploy(world, V2)
+    queued = await deploy(world, V3, queue=True)
+    failed = await world.ended(first)
+    await world.ended(queued)
+    rollback, last = [await world.store.deployment(id) for id in (failed.rolled_back_by, queued)]
+    assert rollback.completed_at <= last.started_at
+    assert {agent.installed for agent in world.agents.values()} == {V3}
+
+
+async def test_two_operators_at_once_lose_nothing(world: Any) -> None:
+    for agent in world.agents.values():
+        agent.release.clear()
+    id = await deploy(world, V1)
+    await world.until(lambda: bool(world.agents["web-1"].ran))
+    run = world.home.runs[id]
+    await asyncio.gather(
+        stop_deployment(world.home, id, now=False, rollback=False, who="one"),
+        run.request(lambda request: replace(request, proceed_at=1.0)),
+    )
+    stored = await world.store.request(id)
+    assert (stored.stop, stored.proceed_at) == ("stop", 1.0)
+    for agent in world.agents.values():
+        agent.release.set()
+    await world.ended(id)
+
+
+async def test_a_deployment_whose_driver_is_gone_rests_and_the_others_go_on(world: Any, monkeypatch: Any) -> None:
+    for agent in world.agents.values():
+        agent.release.clear()
+    id = await deploy(world, V1)
+    await world.until(lambda: bool(world.agents["web-1"].ran))
+    monkeypatch.delitem(balancers.BUILT_IN, "memory")
+    await world.restart()
+    await world.until(lambda: "memory" in world.home.runs[id].image.deployment.parked_reason)
+    monkeypatch.setitem(balancers.BUILT_IN, "memory", lambda settings, gates: world.balancer)
+    for agent in world.agents.values():
+        agent.release.set()
+    assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
