@@ -17,7 +17,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from shiftwork_contract.errors import InvalidRequest, ShiftworkError
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_contract.messages import FromCoordinator
 from shiftwork_coordinator import joining, logs
 from shiftwork_coordinator.api.server import Services, application
@@ -111,10 +111,18 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
 
 
 async def _keep_lease(services: Services) -> None:
-    """Ends, with the reason raised, when the lease is lost: then this process must not act any more."""
+    """Ends, with the reason raised, when the lease is lost: then this process must not act any more.
+
+    It is lost when another has taken it over, or when its time has passed because the database let nobody renew it.
+    """
     while True:
         await asyncio.sleep(RENEW_EVERY)
-        await services.lease.renew()
+        try:
+            await services.lease.renew()
+        except Unavailable as err:
+            if not services.lease.outlasts(0.0):
+                raise
+            log.warning("cannot renew the lease; trying again while it lasts", reason=str(err))
         notify("WATCHDOG=1")
 
 

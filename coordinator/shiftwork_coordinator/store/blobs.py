@@ -103,7 +103,7 @@ class Outputs:
         return {d.name: sorted(f.stem for f in d.glob("*.log")) for d in sorted(root.iterdir())}
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of output of each deployment that has any. What cannot be a deployment's, as `.snapshot`, is no output."""
+        """Bytes of output of each deployment that has any. Skips what is no deployment's, as `.snapshot`."""
         if not self._directory.is_dir():
             return {}
         ours = [d for d in self._directory.iterdir() if _NAME.fullmatch(d.name) and d.is_dir()]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_contract.errors import Conflict, InvalidRequest, Unavailable
 from shiftwork_coordinator import main
-from shiftwork_coordinator.store import Store
+from shiftwork_coordinator.clock import SystemClock
+from shiftwork_coordinator.store import Lease, Store
 
 
 async def test_a_round_of_housekeeping_that_fails_leaves_it_to_the_next(
@@ -35,3 +38,48 @@ async def test_what_a_database_raises_is_worth_a_retry(site: Any) -> None:
         await store.in_writer(lambda connection: connection.exec_driver_sql("select 1 from nowhere"))
     with pytest.raises(Unavailable, match="no such table"):
         await store._read(lambda connection: connection.exec_driver_sql("select 1 from nowhere"))
+
+
+class WornLease:
+    """Renews until `outcomes` says otherwise; each try takes a second of `left`."""
+
+    def __init__(self, *outcomes: Exception | None, left: float = 15.0) -> None:
+        self.outcomes, self.left, self.tries = list(outcomes), left, 0
+
+    async def renew(self) -> None:
+        self.tries += 1
+        self.left -= 1.0
+        outcome = self.outcomes.pop(0) if self.outcomes else Conflict("taken over")
+        if outcome is not None:
+            raise outcome
+
+    def outlasts(self, limit: float) -> bool:
+        return limit < self.left
+
+
+@pytest.mark.parametrize(
+    ("lease", "ends_with", "tries"),
+    [
+        (WornLease(Unavailable("disk full"), None, Unavailable("locked"), None), Conflict, 5),
+        (WornLease(*[Unavailable("disk full")] * 99), Unavailable, 15),
+        (WornLease(Conflict("taken over")), Conflict, 1),
+    ],
+)
+async def test_a_lease_that_cannot_be_renewed_is_tried_again_until_it_has_run_out(
+    monkeypatch: pytest.MonkeyPatch, lease: WornLease, ends_with: type[Exception], tries: int
+) -> None:
+    monkeypatch.setattr(main, "RENEW_EVERY", 0.0)
+    with pytest.raises(ends_with):
+        await asyncio.wait_for(main._keep_lease(SimpleNamespace(lease=lease)), 10)  # type: ignore[arg-type]
+    assert lease.tries == tries
+
+
+async def test_a_lease_in_a_database_that_fails_is_not_taken_over(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "shiftwork.db")
+    lease = await Lease.take(store, SystemClock(), "one")
+    await store.in_writer(lambda c: c.exec_driver_sql("alter table leases rename to elsewhere"))
+    with pytest.raises(Unavailable):
+        await lease.renew()
+    await store.in_writer(lambda c: c.exec_driver_sql("alter table elsewhere rename to leases"))
+    await lease.renew()
+    await store.close()
