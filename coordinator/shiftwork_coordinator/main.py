@@ -142,28 +142,33 @@ async def _listening(services: Services, data: Path, listen: str, names: tuple[s
     host, port = _address(listen)
     runner = web.AppRunner(application(services), access_log=None, shutdown_timeout=SHUTDOWN, handle_signals=False)
     await runner.setup()
+    path = data / SOCKET
     try:
+        await web.SockSite(runner, _own_socket(path)).start()
         context = services.authority.server_context(_names(host, names))
         try:
             await web.TCPSite(runner, host, port, ssl_context=context).start()
         except OSError as err:
             raise InvalidRequest(f"cannot listen on {listen}: {err.strerror or err}; give another --listen") from err
-        path = data / SOCKET
-        await _open_socket(runner, path)
         _announce(runner, data, host, path)
         yield
     finally:
         (data / "serve.json").unlink(missing_ok=True)
         await runner.cleanup()
+        path.unlink(missing_ok=True)
 
 
-async def _open_socket(runner: web.AppRunner, path: Path) -> None:
+def _own_socket(path: Path) -> socket.socket:
+    """A new local socket that only this user may use, from its first moment on."""
     path.unlink(missing_ok=True)
-    before = os.umask(0o177)
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # of the whole process: nothing is awaited until it is back
     try:
-        await web.UnixSite(runner, str(path)).start()
+        found.bind(str(path))
     finally:
         os.umask(before)
+    path.chmod(0o600)
+    return found
 
 
 def _announce(runner: web.AppRunner, data: Path, host: str, path: Path) -> None:

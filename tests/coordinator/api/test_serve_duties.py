@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from shiftwork_contract.errors import Conflict, InvalidRequest, Unavailable
 from shiftwork_coordinator import main
@@ -83,3 +85,32 @@ async def test_a_lease_in_a_database_that_fails_is_not_taken_over(tmp_path: Path
     await store.in_writer(lambda c: c.exec_driver_sql("alter table elsewhere rename to leases"))
     await lease.renew()
     await store.close()
+
+
+async def test_the_socket_is_there_before_the_port_and_no_umask_is_held_meanwhile(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, bool]] = []
+    path = tmp_path / main.SOCKET
+
+    def watched(kind: Any) -> None:
+        begin = kind.start
+
+        async def start(self: Any) -> None:
+            mask = os.umask(0o022)
+            os.umask(mask)
+            seen.append((kind.__name__, mask, path.exists()))
+            await begin(self)
+
+        monkeypatch.setattr(kind, "start", start)
+
+    for kind in (web.TCPSite, web.UnixSite, web.SockSite):
+        watched(kind)
+    before = os.umask(0o022)
+    try:
+        async with main._listening(site.services, tmp_path, "127.0.0.1:0", ()):
+            assert path.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    assert seen == [("SockSite", 0o022, True), ("TCPSite", 0o022, True)]
+    assert not path.exists()
