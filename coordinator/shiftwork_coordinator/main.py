@@ -89,25 +89,25 @@ async def _until(stopped: asyncio.Event, *duties: Coroutine[Any, Any, None]) -> 
 
 @asynccontextmanager
 async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
-    directory = DataDirectory(data)
+    """Whatever ends badly, all that was opened before it is closed."""
     clock = SystemClock()
-    store = await Store.open(database or data / "shiftwork.db")
-    lease = await Lease.take(store, clock, f"{socket.gethostname()}:{os.getpid()}")
-    authority, metrics = Authority(data / "ca", clock), Metrics()
-    sweep(data / "bundles")
+    async with AsyncExitStack() as stack:
+        directory = DataDirectory(data)
+        stack.callback(directory.close)
+        store = await Store.open(database or data / "shiftwork.db")
+        stack.push_async_callback(store.close)
+        lease = await Lease.take(store, clock, f"{socket.gethostname()}:{os.getpid()}")
+        stack.push_async_callback(lease.release)
+        authority, metrics = Authority(data / "ca", clock), Metrics()
+        sweep(data / "bundles")
 
-    async def issue(instance: str, csr: str) -> FromCoordinator:
-        return await joining.renew(store, clock, authority, instance, csr)
+        async def issue(instance: str, csr: str) -> FromCoordinator:
+            return await joining.renew(store, clock, authority, instance, csr)
 
-    home = Coordinator(store, Outputs(data / "output"), clock, lease.epoch, lease.outlasts, metrics.ticked, issue)
-    await home.start()
-    try:
+        home = Coordinator(store, Outputs(data / "output"), clock, lease.epoch, lease.outlasts, metrics.ticked, issue)
+        stack.push_async_callback(home.stop)
+        await home.start()
         yield Services(home, authority, Bundles(data / "bundles"), metrics, lease)
-    finally:
-        await home.stop()
-        await lease.release()
-        await store.close()
-        directory.close()
 
 
 async def _keep_lease(services: Services) -> None:

@@ -14,7 +14,8 @@ from aiohttp import web
 from shiftwork_contract.errors import Conflict, InvalidRequest, Unavailable
 from shiftwork_coordinator import main
 from shiftwork_coordinator.clock import SystemClock
-from shiftwork_coordinator.store import Lease, Store
+from shiftwork_coordinator.shell.coordinator import Coordinator
+from shiftwork_coordinator.store import DataDirectory, Lease, Store
 
 
 async def test_a_round_of_housekeeping_that_fails_leaves_it_to_the_next(
@@ -114,3 +115,22 @@ async def test_the_socket_is_there_before_the_port_and_no_umask_is_held_meanwhil
         os.umask(before)
     assert seen == [("SockSite", 0o022, True), ("TCPSite", 0o022, True)]
     assert not path.exists()
+
+
+async def test_what_was_opened_is_closed_though_the_deployments_ended_badly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Coordinator.stop
+
+    async def stop_badly(self: Coordinator) -> None:
+        await stop(self)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Coordinator, "stop", stop_badly)
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with main._opened(tmp_path / "data", None) as services:
+            lease, store = services.lease, services.home.store
+    assert not lease.outlasts(0.0)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await store.groups()
+    DataDirectory(tmp_path / "data").close()
