@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator.creation import config_named
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, checked, full_name
@@ -19,8 +19,9 @@ from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.store import Audit, Change, Put
+from shiftwork_coordinator.store import Audit, Change, Put, Unchanged
 
+TRIES = 5
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _FREE = frozenset({"environment", "tags"})
@@ -37,9 +38,29 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 async def apply(home: Coordinator, text: str, file: str, who: str) -> list[Applied]:
-    """All of the file or nothing of it. Raises InvalidRequest with the place in the file where that is known."""
+    """All of the file or nothing of it. Raises InvalidRequest with the place in the file where that is known.
+
+    Changes settings alone: what a deployment that succeeds meanwhile writes into its group stays.
+    """
     wanted = read(text, file)
     configs = {name: _config(name, settings) for name, settings in wanted.configs.items()}
+    for _ in range(TRIES):
+        report, changes = await _compared(home, wanted, configs)
+        count = sum(line.change != "unchanged" for line in report)
+        if not count:
+            return report
+        try:
+            await home.store.write(*changes, Audit(who, "apply", f"{file}: {count} changes", home.clock.now()))
+        except Conflict:
+            continue
+        return report
+    raise Conflict(f"cannot apply {file}: its groups kept being changed by others meanwhile; try again")
+
+
+async def _compared(
+    home: Coordinator, wanted: ApplicationFile, configs: dict[str, DeploymentConfig]
+) -> tuple[list[Applied], list[Change]]:
+    """What differs from the rows, and the changes that make them equal."""
     known = await home.store.configs()
     for name, settings in wanted.groups.items():
         _check_group(home, f"{wanted.application}/{name}", settings, {**known, **configs})
@@ -48,9 +69,7 @@ async def apply(home: Coordinator, text: str, file: str, who: str) -> list[Appli
     for name, settings in wanted.groups.items():
         found = await home.store.group(wanted.application, name)
         report.append(_put_group(found, wanted.application, name, settings, changes))
-    if changes:
-        await home.store.write(*changes, Audit(who, "apply", f"{file}: {len(changes)} changes", home.clock.now()))
-    return report
+    return report, changes
 
 
 def read(text: str, file: str) -> ApplicationFile:
@@ -144,7 +163,7 @@ def _put_group(
         return Applied("group", label, "created")
     if found.settings == settings:
         return Applied("group", label, "unchanged")
-    changes.append(Put(replace(found, settings=settings)))
+    changes += [Unchanged(found, f"the group {label} was changed just now"), Put(replace(found, settings=settings))]
     return Applied("group", label, "changed", ", ".join(_differences(found.settings, settings)))
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from shiftwork_contract.errors import InvalidRequest
-from shiftwork_coordinator.applying import read, seconds
+from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.applying import apply, read, seconds
+from shiftwork_coordinator.model.rows import Group
+from shiftwork_coordinator.store import Put
 
 BASE = "application: web\ngroups:\n  production:\n    instances: {names: [web-1]}\n"
+GOOD = Revision("sha256:" + "a" * 64, "coordinator:")
 
 
 @pytest.mark.parametrize(
@@ -96,3 +102,39 @@ async def test_none_is_no_balancer_and_says_what_to_write_instead(site: Any) -> 
     text = BASE + "    load_balancers: [{none: {}}]\n"
     status, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": text})
     assert (status, "leave `load_balancers` out" in answer["error"]["message"]) == (400, True), answer
+
+
+class Overtaken:
+    """A store in which, the first `times`, a deployment succeeds between the reading of a group and its writing."""
+
+    def __init__(self, store: Any, times: int) -> None:
+        self._store, self.times = store, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def group(self, application: str, name: str) -> Group | None:
+        found: Group | None = await self._store.group(application, name)
+        if found is not None and self.times:
+            self.times -= 1
+            await self._store.write(Put(replace(found, last_good=GOOD, last_good_deployment=f"d-{self.times}")))
+        return found
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_an_apply_does_not_take_back_what_a_deployment_wrote_meanwhile(site: Any, times: int) -> None:
+    await apply(site.home, BASE, "f", "me")
+    home = SimpleNamespace(store=Overtaken(site.home.store, times), clock=site.home.clock)
+    home.agents, home.epoch = site.home.agents, site.home.epoch
+    report = await apply(home, BASE + "    bake: 1m\n", "f", "me")  # type: ignore[arg-type]
+    assert [(line.change, line.detail) for line in report] == [("changed", "bake")]
+    group = await site.home.store.group("web", "production")
+    assert (group.settings.bake, group.last_good, group.last_good_deployment) == (60.0, GOOD, "d-0")
+    assert [line.what for line in await site.home.store.audit() if line.action == "apply"] == ["f: 1 changes"] * 2
+
+
+async def test_an_apply_that_is_always_overtaken_says_so(site: Any) -> None:
+    await apply(site.home, BASE, "f", "me")
+    home = SimpleNamespace(store=Overtaken(site.home.store, 99), clock=site.home.clock, epoch=site.home.epoch)
+    with pytest.raises(Conflict, match=r"cannot apply f: .*try again"):
+        await apply(home, BASE + "    bake: 1m\n", "f", "me")  # type: ignore[arg-type]
