@@ -77,10 +77,11 @@ async def operator(store: Store, clock: Clock, text: str) -> Token:
 
 
 async def to_join(store: Store, clock: Clock, text: str, name: str) -> Token:
-    """The row of a join token that `name` may know, used up or not. Raises Denied, the same for every reason."""
+    """The row of a join token that `name` may know, used up or not. Raises Denied, the same for every reason; only to
+    who holds the token itself it says which name it is for."""
     row = await _known(store, clock, text, "swj", "agent")
     if row.name and row.name != name:
-        raise Denied(REFUSED)
+        raise Denied(f"the token is for the instance {row.name}, not for {name}: join with --name {row.name}")
     return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -20,6 +21,7 @@ from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 
 LUMP = 0.2
 """Seconds between two views of the same deployment to one watcher."""
+_DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,9 +58,15 @@ async def listed(request: web.Request) -> web.Response:
 
 
 def _limit(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 500:
-        raise InvalidRequest(f"cannot list {text!r} deployments: the limit is 1 to 500")
-    return int(text)
+    found = _number(text)
+    if found is None or not 1 <= found <= 500:
+        raise InvalidRequest(f"cannot list {text[:80]!r} deployments: the limit is 1 to 500")
+    return found
+
+
+def _number(text: str) -> int | None:
+    """None for what is no plain decimal number, or is more than the database could count."""
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 async def show(request: web.Request) -> web.Response:
@@ -123,13 +131,14 @@ async def events(request: web.Request) -> web.StreamResponse:
     """History lines and views until the deployment has ended; the last view is the final one."""
     home, id = services(request).home, request.match_info["id"]
     await rows(home, id)
-    after = request.headers.get("Last-Event-ID") or request.query.get("after", "0")
-    if not after.isdigit():
-        raise InvalidRequest(f"cannot go on after event {after!r}: give the number of an event")
+    text = request.headers.get("Last-Event-ID") or request.query.get("after", "0")
+    after = _number(text)
+    if after is None:
+        raise InvalidRequest(f"cannot go on after event {text[:80]!r}: give the number of an event")
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await answer.prepare(request)
     with services(request).links.held(WATCHED):
-        async with aclosing(_stream(home, id, int(after))) as pieces:
+        async with aclosing(_stream(home, id, after)) as pieces:
             async for piece in pieces:
                 await answer.write(piece)
     return answer

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.auth import NotAllowed
@@ -33,7 +33,7 @@ def answer(status: int, code: str, message: str) -> web.Response:
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except ClientConnectionResetError:
+    except ConnectionError:
         raise  # whoever asked has gone, in the middle of a stream
     except ShiftworkError as err:
         if isinstance(err, Denied):

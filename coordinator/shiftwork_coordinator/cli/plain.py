@@ -64,7 +64,9 @@ def _event(data: dict[str, object]) -> str:
 def _batch(data: dict[str, object]) -> str:
     targets = data.get("targets")
     names = ", ".join(map(str, targets)) if isinstance(targets, list) else ""
-    return f"batch {data.get('number', '')} begins: {names} (in service now: {data.get('inService', '?')})"
+    serving = data.get("inService")
+    known = "" if serving is None else f" (in service now: {serving})"
+    return f"batch {data.get('number', '')} begins: {names}{known}"
 
 
 def _message(data: dict[str, object]) -> str:

@@ -220,7 +220,7 @@ def _held_since(draft: Draft) -> float:
 def _start_batch(draft: Draft, chosen: tuple[str, ...]) -> None:
     number = draft.deployment.batch + 1
     draft.update(batch=number, bake_until=None, held_since=None, facts_since=None)
-    draft.tell("batch", number=number, targets=list(chosen), inService=draft.in_service())
+    draft.tell("batch", number=number, targets=list(chosen), inService=_known_capacity(draft))
     for instance in chosen:
         target = draft.targets[instance]
         was = draft.service[instance].value is True
@@ -241,11 +241,14 @@ def _hold(draft: Draft, candidates: list[Candidate]) -> None:
 
 
 def _note_capacity(draft: Draft) -> None:
-    if draft.deployment.batch and not any(s.value is None for s in draft.service.values()):
-        least = draft.deployment.least_in_service
-        now = draft.in_service()
-        if least is None or now < least:
-            draft.update(least_in_service=now)
+    least, now = draft.deployment.least_in_service, _known_capacity(draft)
+    if draft.deployment.batch and now is not None and (least is None or now < least):
+        draft.update(least_in_service=now)
+
+
+def _known_capacity(draft: Draft) -> int | None:
+    """How many targets are in service; None while that is not known of every one."""
+    return None if any(s.value is None for s in draft.service.values()) else draft.in_service()
 
 
 # End

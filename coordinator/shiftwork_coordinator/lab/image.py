@@ -36,7 +36,16 @@ def ensure(say: Say) -> str:
     tag = _digest(root)
     if attempt("image", "inspect", f"{REPOSITORY}:{tag}", f"{REPOSITORY}:{tag}-balancer") is None:
         _build(root, tag, say)
+        _forget_others(tag)
     return f"{REPOSITORY}:{tag}"
+
+
+def _forget_others(tag: str) -> None:
+    """Images of earlier states of the source, but for those that a lab still runs: Docker itself refuses these."""
+    listed = attempt("image", "ls", REPOSITORY, "--format", "{{.Tag}}") or ""
+    for other in {line.removesuffix("-balancer") for line in listed.split()} - {tag}:
+        for image in (f"{REPOSITORY}:{other}", f"{REPOSITORY}:{other}-balancer"):
+            attempt("image", "rm", image)
 
 
 def _digest(root: Path) -> str:

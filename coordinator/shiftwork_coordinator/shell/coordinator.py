@@ -250,6 +250,11 @@ class Coordinator:
         run = self.runs.get(deployment_id)
         return run.decision.reasons if run and run.decision else ()
 
+    def reasons_now(self, deployment_id: str) -> tuple[Reason, ...]:
+        """The same as of this moment: events that need no decision are not waited for."""
+        run = self.runs.get(deployment_id)
+        return run.reasons() if run else ()
+
     def in_service(self, deployment_id: str) -> dict[str, bool | None]:
         run = self.runs.get(deployment_id)
         return run.decision.in_service if run and run.decision else {}

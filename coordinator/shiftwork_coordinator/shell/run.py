@@ -14,7 +14,7 @@ from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, W
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
-from shiftwork_coordinator.engine.decision import Decision, Rollback
+from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Request, Target
 from shiftwork_coordinator.model.settings import health_for
@@ -188,6 +188,10 @@ class Run:
         for instance in self.image.targets:
             self.greet(instance)
         return self._outside
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why it waits, as of now and not as of the last tick. Decides and forgets."""
+        return decide(self._snapshot(self._outside), self.home.clock.now()).reasons
 
     def _snapshot(self, outside: Outside | None) -> Snapshot:
         group_id = self.image.deployment.group_id
