@@ -84,6 +84,12 @@ async def test_a_use_that_was_read_before_another_one_does_not_count_twice(store
         await store.write(*spend(second))
 
 
+async def test_only_who_holds_the_token_is_told_its_name(store: Store, clock: Clock) -> None:
+    _, joining = await made(store, clock, name="web-1")
+    with pytest.raises(Denied, match="join with --name web-1"):
+        await to_join(store, clock, joining, "web-2")
+
+
 async def test_every_refusal_is_the_same(store: Store, clock: Clock) -> None:
     row, text = await made(store, clock, "operator", role="admin")
     _, joining = await made(store, clock, name="web-1")
@@ -95,7 +101,8 @@ async def test_every_refusal_is_the_same(store: Store, clock: Clock) -> None:
         with pytest.raises(Denied) as refused:
             await operator(store, clock, given)
         told.add((refused.value.code, refused.value.message))
-    for name, given in (("web-2", joining), ("web-1", text)):
+    guessed = joining.replace(joining.split("_")[2], "0" * 40)
+    for name, given in (("web-2", guessed), ("web-1", text)):
         with pytest.raises(Denied) as refused:
             await to_join(store, clock, given, name)
         told.add((refused.value.code, refused.value.message))
