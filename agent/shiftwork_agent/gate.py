@@ -137,6 +137,8 @@ class Gates:
             self._servers[listen] = await asyncio.start_server(answer, host, int(port), limit=8192)
         except OSError as err:
             return f"cannot listen on {host}:{port}: {err.strerror or err}"
+        except (OverflowError, ValueError) as err:
+            return f"cannot listen on {host}:{port}: {err}"
         return ""
 
     async def _serve(self, listen: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

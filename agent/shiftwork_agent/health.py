@@ -9,6 +9,9 @@ from pathlib import Path
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import HealthCheck, Heartbeat, Probe
 
+ODD = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+"""What libraries raise for addresses and arguments that cannot be: a port of 99999, an empty label, a NUL."""
+
 
 class Thresholds:
     """Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; at first neither."""
@@ -29,7 +32,7 @@ class Thresholds:
 
 
 async def probe(check: HealthCheck) -> Probe:
-    """Asks once. Never raises for an answer that is missing or wrong: that is what it is there to find out."""
+    """Asks once. Never raises, whatever the check says or meets: that is what it is there to find out."""
     try:
         async with asyncio.timeout(check.timeout):
             return await _ask(check)
@@ -39,6 +42,8 @@ async def probe(check: HealthCheck) -> Probe:
         return Probe(False, err.strerror or str(err))
     except InvalidRequest as err:
         return Probe(False, err.message)
+    except ODD as err:
+        return Probe(False, f"cannot make this check: {str(err)[:200] or type(err).__name__}")
 
 
 async def _ask(check: HealthCheck) -> Probe:

@@ -39,6 +39,8 @@ class Connection:
 
 async def look(check: QuietCheck, address: str = "") -> Quiet:
     """Counts busy connections to `check.port`, on `address` only where one is given. Unknown is never quiet."""
+    if not 0 < check.port < 1 << 16:
+        return Quiet(False, 0, f"cannot look at port {check.port}: ports are 1 to 65535")
     try:
         if not _listens(check.port, address):
             return Quiet(False, 0, f"nothing listens on port {check.port} in the agent's network namespace")
