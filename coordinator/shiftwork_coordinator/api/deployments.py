@@ -76,7 +76,7 @@ async def show(request: web.Request) -> web.Response:
 async def why(request: web.Request) -> web.Response:
     home, id = services(request).home, request.match_info["id"]
     await view(home, id)
-    return reply({"waiting": home.reasons(id)})
+    return reply({"waiting": home.reasons_now(id)})
 
 
 async def stop(request: web.Request) -> web.Response:

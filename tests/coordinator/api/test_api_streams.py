@@ -85,7 +85,18 @@ async def test_a_watcher_goes_on_where_it_was_cut_off(site: Any, waiting: str) -
     async with site.request("GET", path, role="viewer", headers={"Last-Event-ID": numbers[0]}) as answer:
         again = [number for event, _, number in await lines_until_end(answer) if event == "history"]
     assert again == numbers[1:]
-    assert (await site.json("GET", path + "?after=soon", role="viewer"))[0] == 400
+
+
+@pytest.mark.parametrize("text", ["soon", "²", "٣", "-1", "+1", "1_0", " 1", "1" * 19, "9" * 5000])
+async def test_numbers_that_are_none_are_refused(site: Any, waiting: str, text: str) -> None:
+    for path, name in ((f"/v1/deployments/{waiting}/events", "after"), ("/v1/deployments", "limit")):
+        status, answer = await site.json("GET", path, role="viewer", params={name: text})
+        assert (status, answer["error"]["code"]) == (400, "InvalidRequest")
+
+
+async def test_the_number_of_deployments_that_are_listed_has_bounds(site: Any) -> None:
+    for text, expected in (("0", 400), ("1", 200), ("0500", 200), ("501", 400)):
+        assert (await site.json("GET", "/v1/deployments", role="viewer", params={"limit": text}))[0] == expected
 
 
 async def test_a_watcher_that_leaves_is_no_error(site: Any, waiting: str, monkeypatch: pytest.MonkeyPatch) -> None:
