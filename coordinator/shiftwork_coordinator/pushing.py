@@ -34,6 +34,7 @@ async def keep(
     """
     found = await asyncio.to_thread(_inspected, temporary, asked.bundle_type)
     warnings = _appspec_warnings(found)
+    bundles.touch(found.identity)  # before the look: from here on no pruning removes what is seen
     known = await home.store.revision(asked.application, found.identity)
     if known is not None and bundles.has(found.identity):
         return known, False, warnings

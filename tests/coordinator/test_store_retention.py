@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -28,7 +29,20 @@ from shiftwork_coordinator.model.rows import (
 )
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 from shiftwork_coordinator.model.status import DeploymentStatus
-from shiftwork_coordinator.store import Add, Audit, Bundles, Fenced, Lease, Limits, Outputs, Put, PutEvent, Store, prune
+from shiftwork_coordinator.store import (
+    Add,
+    Audit,
+    Bundles,
+    Fenced,
+    Lease,
+    Limits,
+    Outputs,
+    Put,
+    PutEvent,
+    Store,
+    prune,
+    retention,
+)
 from shiftwork_coordinator.store.tables import OF_A_DEPLOYMENT, metadata
 
 SETTINGS = GroupSettings(Instances(names=("web-1",)))
@@ -189,3 +203,30 @@ async def test_only_the_one_that_leads_may_prune(place: Place) -> None:
     assert await place.left() == ["d-1", "d-2"]
     await place.prune(AGE_ONLY, epoch=leader.epoch)
     assert await place.left() == ["d-2"]
+
+
+@pytest.mark.parametrize("meanwhile", ["create", "push", "push again", "nothing"])
+async def test_a_bundle_that_comes_to_be_needed_during_the_round_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """The need comes after the round has read the rows, and before it removes anything."""
+    await place.push("1", 1.0)
+    await place.push("2", 2.0)
+    needed = retention._needed
+
+    async def overtaken(*args: Any) -> set[str]:
+        found = await needed(*args)
+        if meanwhile == "create":
+            running = replace(deployment(9, NOW, DeploymentStatus.QUEUED), revision=revision("1"))
+            await place.store.write(Put(running))
+        elif meanwhile == "push":
+            await place.store.write(Put(StoredRevision("api", revision("1"), 1, 1, NOW)))
+        elif meanwhile == "push again":
+            place.bundles.touch(revision("1").identity)
+        return found
+
+    monkeypatch.setattr(retention, "_needed", overtaken)
+    await place.prune(AGE_ONLY)
+    left = "2" if meanwhile == "nothing" else "12"
+    assert place.bundles_left() == left
+    assert {r.revision.identity[-1] for r in await place.store.revisions("web")} == set(left)

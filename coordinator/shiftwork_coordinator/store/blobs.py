@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -53,8 +54,17 @@ class Bundles:
         found = {f"sha256:{path.name}": path for path in self._directory.iterdir()}
         return {identity: path.stat().st_size for identity, path in found.items() if DIGEST.fullmatch(identity)}
 
-    def changed_at(self, identity: str) -> float:
-        return self.path(identity).stat().st_mtime
+    def changed_at(self, identity: str) -> float | None:
+        """None when it is not there."""
+        try:
+            return self.path(identity).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def touch(self, identity: str) -> None:
+        """Says that it is wanted still: a round of pruning that began before leaves it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(identity))
 
     def remove_uploads(self, before: float) -> int:
         """Removes what uploads left behind that ended without `keep`; how many."""

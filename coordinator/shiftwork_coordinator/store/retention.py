@@ -1,6 +1,6 @@
 """What is kept and for how long. Nothing that is running, installed or a rollback's aim is ever removed.
 
-Rows go before files: what a crash leaves behind in between is a file without a row, which the next run removes.
+Rows go before files: what a crash leaves behind in between is a file without a row, which a later run removes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select
 
 from shiftwork_coordinator.model.rows import Deployment, Group, StoredRevision
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.store import tables
 from shiftwork_coordinator.store.blobs import Bundles, Outputs
-from shiftwork_coordinator.store.changes import Delete
 from shiftwork_coordinator.store.store import Store
 from shiftwork_coordinator.store.writer import check_fence
 
@@ -52,7 +51,9 @@ async def prune(
 ) -> Pruned:
     """Removes what the limits no longer allow, and says what. May be cut off and run again at any time.
 
-    Raises Fenced when the lease is no longer `epoch`'s. The audit log is never shortened.
+    Raises Fenced when the lease is no longer `epoch`'s. The audit log is never shortened. A bundle that a push or a
+    stored deployment came to need meanwhile stays; a deployment whose revision was looked up but that is not stored
+    yet does not count.
     """
     written = await asyncio.to_thread(outputs.sizes)
     deployments, groups = await store.deployments(limit=None), await store.groups()
@@ -128,14 +129,48 @@ async def _prune_revisions(
     epoch: int | None,
 ) -> list[str]:
     sizes = await asyncio.to_thread(bundles.sizes)
+    seen = {identity: bundles.changed_at(identity) for identity in sizes}
     rows = await store.revisions()
     needed = await _needed(store, kept, groups)
-    gone = excess_revisions(rows, sizes, needed, now, limits)
-    await store.write(*(Delete(row) for row in rows if row.revision.identity in gone), epoch=epoch)
+    excess = excess_revisions(rows, sizes, needed, now, limits)
     rowless = sizes.keys() - {row.revision.identity for row in rows} - needed
-    abandoned = [i for i in rowless if bundles.changed_at(i) < now - limits.uploads_for]
-    await asyncio.to_thread(_each, bundles.remove, [*gone, *abandoned])
+    abandoned = [i for i in rowless if (seen[i] or now) < now - limits.uploads_for]
+    gone = []
+    for identity in [*excess, *abandoned]:
+        known = {row.application: row.pushed_at for row in rows if row.revision.identity == identity}
+        drop = partial(_drop, bundles=bundles, identity=identity, seen=seen.get(identity), epoch=epoch)
+        if known and not await store.in_writer(partial(drop, known=known)):
+            continue
+        await store.in_writer(partial(drop, known={}))
+        gone += [identity] if known else []
     return gone
+
+
+def _drop(
+    connection: Connection,
+    bundles: Bundles,
+    identity: str,
+    known: Mapping[str, float],
+    seen: float | None,
+    epoch: int | None,
+) -> bool:
+    """Removes the rows that are `known`, or the bundle when there are none; neither, and False, when a push or a
+    deployment came since they were looked at.
+
+    Runs in the writer's thread: no row can be written between the look and the removal.
+    """
+    check_fence(connection, epoch)
+    r, d = tables.revisions.c, tables.deployments.c
+    held = connection.execute(select(r.application, r.pushed_at).where(r.identity == identity)).all()
+    active = select(d.body).where(d.status.not_in([str(status) for status in ENDED]))
+    wanted = any(identity in body for body in connection.execute(active).scalars())
+    if wanted or {row.application: row.pushed_at for row in held} != known or bundles.changed_at(identity) != seen:
+        return False
+    if known:
+        connection.execute(delete(tables.revisions).where(r.identity == identity))
+    else:
+        bundles.remove(identity)
+    return True
 
 
 async def _needed(store: Store, kept: Sequence[Deployment], groups: Iterable[Group]) -> set[str]:
