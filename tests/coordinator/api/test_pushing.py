@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,12 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a" * 64]
+
+
+async def test_a_push_of_what_is_there_tells_a_round_of_pruning(site: Any) -> None:
+    _, first = await site.json("POST", PUSH, role="deployer", data=GOOD)
+    path = site.services.bundles.path(first["revision"])
+    os.utime(path, (100.0, 100.0))
+    _, again = await site.json("POST", PUSH, role="deployer", data=GOOD)
+    assert again["new"] is False
+    assert path.stat().st_mtime > 100.0
