@@ -13,7 +13,10 @@ from shiftwork_contract.messages import HealthCheck, Observed, Probe, Quiet, Qui
 
 @dataclass
 class Watched:
-    """What was read last, each with the highest `asked` that had been handled when the reading began."""
+    """What was read last, each with the highest `asked` that had been handled when the reading began.
+
+    `unsent` while nobody was told of the look in `quiet`: each is sent once, so that two that arrive are two looks.
+    """
 
     watch: Watch
     task: asyncio.Task[None] | None = None
@@ -21,6 +24,7 @@ class Watched:
     probe_asked: int = 0
     quiet: Quiet | None = None
     quiet_asked: int = 0
+    unsent: bool = False
     told: tuple[object, ...] = ()
 
 
@@ -83,6 +87,7 @@ class Watches:
         while True:
             asked = self._asked[watched.watch.group_id]
             watched.quiet, watched.quiet_asked = await quiet.look(check, self._address), asked
+            watched.unsent = True
             self._tell(watched)
             await asyncio.sleep(max(0.1, check.window / 4))
 
@@ -103,7 +108,8 @@ class Watches:
         asked += [watched.quiet_asked] if watch.quiet else []
         gate = self._gates.state(watch.group_id)
         unchanging = gate and (gate.open, gate.refused, gate.passed, gate.checkers, gate.problem)
-        news = (min(asked), watched.probe, watched.quiet, unchanging)
-        if news != watched.told:
-            watched.told = news
-            self._send(Observed(watch.group_id, min(asked), watched.probe, watched.quiet, gate))
+        news = (min(asked), watched.probe, unchanging)
+        if watched.unsent or news != watched.told:
+            look = watched.quiet if watched.unsent else None
+            watched.told, watched.unsent = news, False
+            self._send(Observed(watch.group_id, min(asked), watched.probe, look, gate))

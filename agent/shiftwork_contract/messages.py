@@ -110,6 +110,7 @@ class Observed(Message, frozen=True, tag=True):
     """A reading for a watched group, sent at each change and at least every `Watch.every` seconds.
 
     `asked` echoes the highest `Watch.asked`/`SetGate.asked` the agent had handled before it took the reading.
+    `quiet` is there only when it is a new look: two that arrive are two looks, also when they saw the same.
     """
 
     group_id: str

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from shiftwork_agent import quiet
 from shiftwork_agent.gate import Gates
 from shiftwork_agent.health import probe
 from shiftwork_agent.quiet import look
-from shiftwork_contract.messages import HealthCheck, Observed, QuietCheck, SetGate, Watch
+from shiftwork_contract.messages import HealthCheck, Observed, Quiet, QuietCheck, SetGate, Watch
 
 Bench = Any
 
@@ -65,3 +66,21 @@ async def test_a_gate_with_a_typo_in_its_address_says_so(gates: Gates, listen: s
 async def test_a_port_that_cannot_be_is_unknown_not_quiet(port: int) -> None:
     seen = await look(QuietCheck(port))
     assert not seen.known and str(port) in seen.detail
+
+
+async def test_a_look_at_the_port_is_sent_once_and_every_new_one_is(
+    bench: Bench, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    async def counted(check: QuietCheck, address: str = "") -> Quiet:
+        looks.append(check)
+        return Quiet(True)
+
+    monkeypatch.setattr(quiet, "look", counted)
+    async with bench.agent():
+        await bench.coordinator.send(Watch(1, "g-1", 1, quiet=QuietCheck(free_port, window=1.6), every=0.1))
+        for _ in range(12):
+            await bench.coordinator.expect(Observed, group_id="g-1")
+        seen = [m for m in bench.coordinator.received if isinstance(m, Observed)]
+        assert 2 <= sum(m.quiet is not None for m in seen) <= len(looks)
