@@ -7,21 +7,25 @@ here: `swj_<id>_<secret>_<first 32 hex digits of the SHA-256 of the CA certifica
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import os
 import re
+import shutil
 import socket
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from shiftwork_agent import identity
+from shiftwork_agent import identity, status
 from shiftwork_agent.config import Config, checked, dump
 from shiftwork_agent.identity import Identity
-from shiftwork_agent.layout import Layout, write_atomically
+from shiftwork_agent.layout import Layout, sync_directory, write_atomically
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, Unavailable
 
 TOKEN = re.compile(r"swj_[A-Za-z0-9-]+_[A-Za-z0-9-]+_(?P<ca>[0-9a-f]{32})")
@@ -51,12 +55,11 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 async def join(wish: Wish, layout: Layout, config_file: Path) -> Identity:
-    """Makes a key, gets a certificate for it, writes both and agent.yml.
+    """Makes a key, gets a certificate for it, writes both and agent.yml. What is installed here stays.
 
+    Commands, reports and the epoch of a coordinator before are forgotten: another one counts anew.
     Raises InvalidRequest, Denied or Conflict for what the operator must change, Unavailable for what may pass.
     """
-    from shiftwork_agent import keys
-
     url, fingerprint = _checked_url(wish.url), _fingerprint(wish)
     name = wish.name or socket.gethostname()
     given = Config((url,), name=name, install_root=wish.install_root, address=wish.address)
@@ -67,16 +70,49 @@ async def join(wish: Wish, layout: Layout, config_file: Path) -> Identity:
             f"cannot join: {layout.state} already belongs to instance {known.instance} ({known.name});"
             " run with --force to replace it, or give another --state"
         )
+    with _no_agent_on(layout):
+        return await _join(wish, layout, config_file, given, fingerprint)
+
+
+async def _join(wish: Wish, layout: Layout, config_file: Path, given: Config, fingerprint: str) -> Identity:
+    from shiftwork_agent import keys
+
+    url, name = given.coordinators[0], given.name
     key = keys.new_key()
     body = {"token": wish.token, "name": name, "csr": keys.request(key, name), "address": wish.address}
     ca = await _trusted_ca(url, fingerprint)
     joined = await _post(url, ca, body)
     about = keys.described(joined.certificate.encode(), key, instance=joined.instance, name=name)
+    _forget(layout)
     identity.save(layout, about, certificate=joined.certificate.encode(), ca=joined.ca.encode(), key=key)
     config = msgspec.structs.replace(given, coordinators=joined.coordinators or (url,))
     config_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(config_file, dump(config))
     return about
+
+
+@contextlib.contextmanager
+def _no_agent_on(layout: Layout) -> Iterator[None]:
+    """Holds the state directory; one that has no memory yet has nothing to hold."""
+    if not layout.ledger.exists():
+        yield
+        return
+    try:
+        held = status.lock(layout)
+    except Conflict as err:
+        raise Conflict(f"cannot join: an agent runs on {layout.state}; stop it, then join again") from err
+    with os.fdopen(held):
+        yield
+
+
+def _forget(layout: Layout) -> None:
+    """The identity goes first: a crash midway must not leave the old one without its memory."""
+    if layout.ledger.exists():
+        layout.about.unlink(missing_ok=True)
+        sync_directory(layout.identity)
+        layout.ledger.unlink()
+        sync_directory(layout.state)
+        shutil.rmtree(layout.commands, ignore_errors=True)
 
 
 def _checked_url(url: str) -> str:

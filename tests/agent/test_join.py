@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from shiftwork_agent import config, identity
+from shiftwork_agent import config, identity, status
 from shiftwork_agent.cli import main
 from shiftwork_agent.join import Wish, join
 from shiftwork_agent.layout import Layout
 from shiftwork_agent.testing import FakeCoordinator
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, Unavailable
+from shiftwork_contract.lifecycle import EventStatus
 
 Authority = Any
 
@@ -93,3 +95,32 @@ def test_exit_codes(authority: Authority, tmp_path: Path, free_port: int) -> Non
     assert (away.exit_code, bad.exit_code) == (3, 2)
     assert run(main, ["status", "--state", str(tmp_path / "s")]).exit_code == 3
     assert run(main, ["run", *common]).exit_code == 2
+
+
+async def test_a_new_coordinator_finds_no_memory_of_the_old_one(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path, bench: Any
+) -> None:
+    bench.coordinator.epoch, bench.coordinator.acknowledging = 7, False
+    async with bench.agent():
+        await bench.run(bench.command("Install"))
+    assert layout.ledger.exists()
+    await join(Wish(secure.url, authority.token, "b", force=True), layout, tmp_path / "a.yml")
+    bench.coordinator.epoch, bench.coordinator.acknowledging = 1, True
+    bench.coordinator.reports.clear()
+    async with bench.agent():
+        hello = bench.coordinator.hellos[-1]
+        assert (hello.epoch_seen, hello.next_seq) == (0, 1)
+        assert (await bench.run(bench.command("Install", sequence=1, id="new"))).status is EventStatus.SUCCEEDED
+        assert {report.command_id for report in bench.coordinator.reports.values()} == {"new"}
+
+
+async def test_the_memory_of_a_running_agent_is_left_alone(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    layout.create()
+    layout.ledger.write_text("")
+    held = status.lock(layout)
+    with pytest.raises(Conflict, match="stop it"):
+        await join(Wish(secure.url, authority.token, "b", force=True), layout, tmp_path / "a.yml")
+    os.close(held)
+    assert authority.joins == [] and layout.ledger.exists()
