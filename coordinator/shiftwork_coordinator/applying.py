@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_contract.messages import HealthCheck
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator.creation import config_named
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, checked, full_name
@@ -136,15 +137,32 @@ def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
 def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
     """Everything that can be found wrong without asking anybody."""
     config_named(settings.config, configs)
-    check = settings.health
-    given = [kind for kind in ("http", "tcp", "command") if check and getattr(check, kind)]
-    if check is not None and len(given) != 1:
-        raise InvalidRequest(
-            f"cannot use the health check of {name}: give one of http, tcp, command, not {given or 'none'}"
-        )
+    if settings.health is not None:
+        _check_health(name, settings.health)
+    if "alarm" in settings.rollback:
+        raise InvalidRequest(f"cannot roll {name} back on an alarm: this version watches none; use failure and stop")
     if not settings.instances.tags and not settings.instances.names:
         raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
     Balancing("check", settings, {}, Agents(home.clock, lambda instance: None), home.epoch)
+
+
+def _check_health(name: str, check: HealthCheck) -> None:
+    def refuse(problem: str) -> InvalidRequest:
+        return InvalidRequest(f"cannot use the health check of {name}: {problem}")
+
+    given = [kind for kind in ("http", "tcp", "command") if getattr(check, kind)]
+    if len(given) != 1:
+        raise refuse(f"give one of http, tcp, command, not {', '.join(given) or 'none'}")
+    text = " ".join((check.http, check.tcp, *check.command))
+    if unknown := set(re.findall(r"\{(\w*)\}", text)) - {"address", "instance"}:
+        raise refuse(f"{{{unknown.pop()}}} stands for nothing; {{address}} and {{instance}} are filled in")
+    if check.http and not check.http.startswith(("http://", "https://")):
+        raise refuse(f"{check.http!r} is no http:// or https:// URL")
+    if check.tcp and not re.fullmatch(r".+:([1-9]\d{0,4})", check.tcp):
+        raise refuse(f"{check.tcp!r} is not host:port")
+    for field in ("interval", "timeout", "healthy", "unhealthy"):
+        if getattr(check, field) <= 0:
+            raise refuse(f"{field} is {getattr(check, field):g} and must be more than 0")
 
 
 def _put_config(known: dict[str, DeploymentConfig], config: DeploymentConfig, changes: list[Change]) -> Applied:

@@ -13,6 +13,7 @@ from aiohttp import web
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.revision import BundleType
 from shiftwork_coordinator.api.server import caller, reply, services
+from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.pushing import Push, keep
 
 PIECE = 1 << 20
@@ -59,6 +60,11 @@ def _asked(request: web.Request) -> Push:
         raise InvalidRequest(f"cannot push a {kind!r}: the type is one of {', '.join(kinds)}")
     if not query.get("application"):
         raise InvalidRequest("cannot push without an application: add ?application=NAME")
+    if not NAME.fullmatch(query["application"]):
+        raise InvalidRequest(
+            f"cannot push to the application {query['application'][:80]!r}: a name has 1 to 63 letters, digits, dots,"
+            " underscores and hyphens, and begins with a letter or digit"
+        )
     return Push(query["application"], BundleType(kind), query.get("description", ""))
 
 

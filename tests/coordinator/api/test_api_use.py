@@ -115,6 +115,12 @@ async def test_a_bad_shiftwork_yml_is_refused_with_its_place_and_changes_nothing
         APPLY.replace(
             "    config", "    load_balancers: [{nginx: {}}]\n    config"
         ): "cannot find load balancer driver",
+        APPLY.replace("{address}:8080", "{adress}:8080"): "{adress} stands for nothing",
+        APPLY.replace("http://{address}", "ftp://{address}"): "no http:// or https:// URL",
+        APPLY.replace("interval: 500ms", "interval: 0s"): "interval is 0 and must be more than 0",
+        APPLY.replace("interval: 500ms", "healthy: 0"): "healthy is 0",
+        APPLY.replace('http: "http://{address}:8080/"', "tcp: nowhere"): "not host:port",
+        APPLY.replace("    bake", "    rollback: [alarm]\n    bake"): "this version watches none",
         "": "empty",
     }
     for text, expected in cases.items():
@@ -137,6 +143,13 @@ async def test_push_is_known_by_its_content(site: Any) -> None:
     headers = {"Range": "bytes=10-19"}
     async with site.request("GET", f"/v1/agent/bundles/{first['revision']}", tls=agent, headers=headers) as answer:
         assert (answer.status, await answer.read()) == (206, data[10:20])
+
+
+async def test_an_application_has_a_name_that_apply_would_take_too(site: Any) -> None:
+    data = bundle(appspec_yml="version: 0.0\nos: linux\n")
+    for name in ("..%2Fx", "bl%C3%A4h", "a%20b"):
+        status, answer = await site.json("POST", f"/v1/revisions?application={name}", role="deployer", data=data)
+        assert (status, "a name has 1 to 63" in answer["error"]["message"]) == (400, True)
 
 
 async def test_a_bad_bundle_is_refused_and_leaves_nothing(site: Any) -> None:
