@@ -182,12 +182,21 @@ class Run:
         if self.image.deployment.started_at is None:
             if self.home.blocked_by(self):
                 return None
-            stored = await self.home.store.deployment(self.id)
-            self.image = await Image.load(self.home.store, stored or self.image.deployment)
+            await self._reload()
         self._outside = Outside(self, group)
         for instance in self.image.targets:
             self.greet(instance)
         return self._outside
+
+    async def _reload(self) -> None:
+        """The image from the rows, without losing what operators and agents say at this very moment."""
+        async with self._requesting:
+            told = dict(self.image.installed)
+            stored = await self.home.store.deployment(self.id)
+            image = await Image.load(self.home.store, stored or self.image.deployment)
+            newer = {name: row for name, row in self.image.installed.items() if told.get(name) is not row}
+            image.installed.update(newer)
+            self.image = image
 
     def reasons(self) -> tuple[Reason, ...]:
         """Why it waits, as of now and not as of the last tick. Decides and forgets."""

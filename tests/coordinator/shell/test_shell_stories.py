@@ -19,6 +19,7 @@ from shiftwork_coordinator.operations import (
     rollback_deployment,
     stop_deployment,
 )
+from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.store import Put
 
 V1, V2, V3 = (f"sha256:{digit * 64}" for digit in "123")
@@ -194,3 +195,29 @@ async def test_a_deployment_whose_driver_is_gone_rests_and_the_others_go_on(worl
     for agent in world.agents.values():
         agent.release.set()
     assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
+
+
+async def test_a_stop_is_heard_at_the_very_moment_a_deployment_begins(world: Any, monkeypatch: Any) -> None:
+    for agent in world.agents.values():
+        agent.release.clear()
+    load, reading, go_on = Image.load, asyncio.Event(), asyncio.Event()
+
+    async def slow(store: Any, deployment: Any) -> Image:
+        image = await load(store, deployment)
+        reading.set()
+        await go_on.wait()
+        return image
+
+    first = await deploy(world, V1)
+    second = await deploy(world, V2, queue=True)
+    await world.until(lambda: world.home.runs[second].image.deployment.status is DeploymentStatus.QUEUED)
+    monkeypatch.setattr(Image, "load", slow)
+    for agent in world.agents.values():
+        agent.release.set()
+    await world.ended(first)
+    await reading.wait()
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(stop_deployment(world.home, second, now=False, rollback=False, who="tester"))
+        await asyncio.wait({stopping}, timeout=0.5)  # either it waits for the reading, or it is done before it
+        go_on.set()
+    assert (await world.ended(second)).status is DeploymentStatus.STOPPED
