@@ -225,7 +225,10 @@ class Agent:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            status.write(self.layout, self._status())
+            try:
+                status.write(self.layout, self._status())
+            except OSError as err:  # it is for people; the work goes on without it
+                log.warning("cannot write the status file: %s", err)
             await asyncio.sleep(STATUS_PAUSE)
 
     def _status(self) -> status.Status:
@@ -251,7 +254,10 @@ class Agent:
 
     def _write_contact(self) -> None:
         heard = self.clock.uptime() - self.link.offline_for()
-        self.layout.contact.write_text(f"{boot_id()} {heard:.3f}\n")
+        try:
+            self.layout.contact.write_text(f"{boot_id()} {heard:.3f}\n")
+        except OSError as err:  # a full disk: an older time stays, which only makes this agent more careful
+            log.warning("cannot note when the coordinator was heard: %s", err)
 
     def _read_contact(self) -> None:
         """An agent that is restarted again and again while it is cut off must not think each time that it just was

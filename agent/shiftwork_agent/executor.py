@@ -245,7 +245,10 @@ class Executor:
             await self.ledger.durable()
             outcome = await self._attempt(self.installer.install, command, event)
         else:
-            outcome = await self._run_hooks(entry, event, group, resumed)
+            try:
+                outcome = await self._run_hooks(entry, event, group, resumed)
+            except OSError as err:  # no process, no memory, no room: this event's trouble, not the agent's end
+                outcome = Outcome(EventStatus.FAILED, _unknown(f"cannot run {event}: {err}"), "")
         at = self.clock.wall()
         self.journal.report(
             lambda seq: EventEnded(
@@ -296,7 +299,7 @@ class Executor:
             return command.event_limit
         try:
             timeouts = [script.timeout + GRACE for script in self._scripts(self._revision(command, event), event)]
-        except ShiftworkError:
+        except (ShiftworkError, OSError):
             return command.event_limit
         return min(command.event_limit + GRACE, sum(timeouts) + 1.0)
 

@@ -231,3 +231,19 @@ async def test_groups_run_beside_each_other(bench: Bench) -> None:
 
 async def _a_moment() -> None:
     await asyncio.sleep(0.01)
+
+
+async def test_a_host_without_room_for_a_process_fails_the_event_and_goes_on(bench: Bench, monkeypatch: Any) -> None:
+    from shiftwork_agent import hooks
+
+    def refused(*args: Any, **options: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    bench.installer.put("r1", {"ApplicationStart": "true\n"})
+    async with bench.agent():
+        with monkeypatch.context() as patch:
+            patch.setattr(hooks.Shim, "start", refused)
+            ended = await bench.run(bench.command("ApplicationStart"))
+        assert ended.status is FAILED
+        assert "temporarily unavailable" in ended.diagnostics.message
+        assert (await bench.run(bench.command("ApplicationStart", id="c-2", sequence=2))).status is SUCCEEDED
