@@ -70,6 +70,7 @@ async def join(wish: Wish, layout: Layout, config_file: Path) -> Identity:
             f"cannot join: {layout.state} already belongs to instance {known.instance} ({known.name});"
             " run with --force to replace it, or give another --state"
         )
+    _check_writable(layout.state, config_file.parent)
     with _no_agent_on(layout):
         return await _join(wish, layout, config_file, given, fingerprint)
 
@@ -89,6 +90,17 @@ async def _join(wish: Wish, layout: Layout, config_file: Path, given: Config, fi
     config_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(config_file, dump(config))
     return about
+
+
+def _check_writable(*directories: Path) -> None:
+    """Before the token is spent: a join that cannot be kept would leave an instance that never comes."""
+    for directory in directories:
+        there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise InvalidRequest(
+                f"cannot join: {there} is not a directory that this user may write; run it as root, or give"
+                " --state and --config that are"
+            )
 
 
 @contextlib.contextmanager

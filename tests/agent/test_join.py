@@ -124,3 +124,16 @@ async def test_the_memory_of_a_running_agent_is_left_alone(
         await join(Wish(secure.url, authority.token, "b", force=True), layout, tmp_path / "a.yml")
     os.close(held)
     assert authority.joins == [] and layout.ledger.exists()
+
+
+async def test_what_could_not_be_kept_is_refused_before_the_token_is_spent(
+    secure: FakeCoordinator, authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for layout, file in (
+        (Layout(tmp_path / "file" / "state"), tmp_path / "agent.yml"),
+        (Layout(tmp_path / "state"), tmp_path / "file" / "agent.yml"),
+    ):
+        with pytest.raises(InvalidRequest, match="not a directory that this user may write"):
+            await join(Wish(secure.url, authority.token, "web-3"), layout, file)
+    assert authority.joins == []
