@@ -6,10 +6,12 @@ proves nothing: only readings asked for after it do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from shiftwork_coordinator.engine.actions import Deregister, Register
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.service import STALE_AFTER
-from shiftwork_coordinator.model.rows import Target
+from shiftwork_coordinator.model.rows import Asked, Target
 from shiftwork_coordinator.model.snapshot import TimedReading, TrafficSeen
 
 ASK_AGAIN = 5.0
@@ -33,10 +35,15 @@ def assert_traffic(draft: Draft, target: Target) -> None:
 
 def asked_since(draft: Draft, target: Target) -> float | None:
     """When the balancers last took the request that is wanted now; None when they have not yet."""
-    asked = draft.snapshot.asked.get((target.instance, _verb(target)))
-    if asked is None or asked.asked_at is None or asked.asked_at < target.traffic_since:
+    return taken_at(target, draft.snapshot.asked)
+
+
+def taken_at(target: Target, asked: Mapping[tuple[str, str], Asked]) -> float | None:
+    """The same from the rows alone: for the shell, which hurries while this is open."""
+    row = asked.get((target.instance, _verb(target)))
+    if row is None or row.asked_at is None or row.asked_at < target.traffic_since:
         return None
-    return asked.asked_at
+    return row.asked_at
 
 
 def ask_error(draft: Draft, target: Target) -> str:

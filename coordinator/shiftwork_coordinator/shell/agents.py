@@ -6,7 +6,7 @@ what is wanted is derived from the rows again when it connects.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import FromCoordinator, GateState, Heartbeat, Observed, SetGate
-from shiftwork_coordinator.balancers.gate import GatePoint
 from shiftwork_coordinator.model.snapshot import AgentSeen, QuietSeen
 from shiftwork_coordinator.ports import Clock
 
@@ -174,7 +173,3 @@ class GroupGates:
 
     def state(self, instance: str) -> GateState | None:
         return self._agents.gate(instance, self._group_id)
-
-
-Sender = Callable[[FromCoordinator], Awaitable[None]]
-__all__ = ["Agents", "GatePoint", "GroupGates", "Session"]

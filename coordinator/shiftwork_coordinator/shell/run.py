@@ -16,6 +16,7 @@ from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
+from shiftwork_coordinator.engine.traffic import taken_at
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Request, Target
 from shiftwork_coordinator.model.settings import health_for
 from shiftwork_coordinator.model.snapshot import Snapshot
@@ -96,11 +97,7 @@ class Run:
             and t.stage < len(stages)
             and stages[t.stage].kind in (StageKind.BLOCK, StageKind.ALLOW)
             for t in self.image.targets.values()
-        ) or any(t.traffic and not self._asked(t) for t in self.image.targets.values())
-
-    def _asked(self, target: Target) -> bool:
-        asked = self.image.asked.get((target.instance, "deregister" if target.traffic == "out" else "register"))
-        return asked is not None and asked.asked_at is not None and asked.asked_at >= target.traffic_since
+        ) or any(t.traffic and taken_at(t, self.image.asked) is None for t in self.image.targets.values())
 
     # The loop
 
