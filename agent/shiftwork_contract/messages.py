@@ -52,6 +52,16 @@ class GroupState(msgspec.Struct, frozen=True, rename="camel"):
     last_sequence: int = 0
 
 
+class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
+    """What the host is: `machine` as `uname -m` says, `system` and `version` as /etc/os-release does (`debian`, `12`).
+    `package` is the format in which the agent was installed, empty when it came otherwise."""
+
+    machine: str = ""
+    system: str = ""
+    version: str = ""
+    package: Literal["", "deb", "rpm"] = ""
+
+
 class Hello(Message, frozen=True, tag=True):
     """First message on a new link. `unfinished` are commands that were accepted and have not ended."""
 
@@ -64,15 +74,24 @@ class Hello(Message, frozen=True, tag=True):
     features: tuple[str, ...] = ()
     groups: tuple[GroupState, ...] = ()
     unfinished: tuple[str, ...] = ()
+    host: HostFacts = HostFacts()
 
 
 class Heartbeat(Message, frozen=True, tag=True):
-    """Every `Welcome.heartbeat` seconds. Loads and sizes inform; nothing is decided by them unless a group asks."""
+    """Every `Welcome.heartbeat` seconds. Loads and sizes inform; nothing is decided by them unless a group asks.
+
+    `disk_*` are of the file system that holds the agent's state; `agent_cpu_seconds` counts since the agent's start.
+    """
 
     load1: float = 0.0
     memory_used_percent: float = 0.0
     disk_free_bytes: int = 0
     agent_rss_bytes: int = 0
+    cpus: int = 0
+    memory_total_bytes: int = 0
+    disk_used_percent: float = 0.0
+    agent_cpu_seconds: float = 0.0
+    uptime: float = 0.0
 
 
 class Probe(msgspec.Struct, frozen=True, rename="camel"):
@@ -86,11 +105,13 @@ class Quiet(msgspec.Struct, frozen=True, rename="camel"):
     """The agent's view of traffic on the group's port: `busy` connections moved data within `for` seconds.
 
     `known` is false when nothing listens on the port in the agent's network namespace: unknown is never quiet.
+    `established` counts all open connections to the port, idle ones included.
     """
 
     known: bool
     busy: int = 0
     detail: str = ""
+    established: int = 0
 
 
 class GateState(msgspec.Struct, frozen=True, rename="camel"):
@@ -184,6 +205,18 @@ class CommandEnded(Message, frozen=True, tag=True):
     group: GroupState | None = None
 
 
+class Upgraded(Message, frozen=True, tag=True):
+    """How an upgrade stands, told at each change and after each reconnect. `message` says why.
+
+    `state`: fetching; installing (the agent will be restarted); done (this agent is the new version); returned (the new
+    one did not work, this is the one before); refused (nothing was changed).
+    """
+
+    id: str
+    state: Literal["fetching", "installing", "done", "returned", "refused"]
+    message: str = ""
+
+
 class RenewCertificate(Message, frozen=True, tag=True):
     """A CSR in PEM for the same key and name, over the live link."""
 
@@ -211,7 +244,8 @@ class Command(msgspec.Struct, frozen=True, rename="camel"):
     that serves. `sequence` rises per group and instance: a higher one cancels what a lower one has not started.
     Limits: the first event must start within `start_within` of receipt; one event (all its scripts) lasts at most
     `event_limit`; cut off from the coordinator for longer than `offline_for`, no further event is started.
-    `keep` names revisions that must stay in the host's store.
+    `keep` names revisions that must stay in the host's store. `appspec` names the AppSpec file, empty for the usual
+    names. `compat` strict: CodeDeploy's quirks, as docs/compatibility.md lists them.
     """
 
     id: str
@@ -231,6 +265,8 @@ class Command(msgspec.Struct, frozen=True, rename="camel"):
     file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
     environment: dict[str, str] = {}
     keep: tuple[str, ...] = ()
+    appspec: str = ""
+    compat: Literal["", "strict"] = ""
 
 
 class RunCommand(Message, frozen=True, tag=True):
@@ -300,6 +336,22 @@ class SetGate(Message, frozen=True, tag=True):
     health: HealthCheck | None = None
 
 
+class Upgrade(Message, frozen=True, tag=True):
+    """Become `version`: fetch the package from `path` of the coordinator, check `sha256` (hex) and `size`, install it
+    in a unit of its own, and go back to the present version unless the new one is connected within `connect_within`.
+
+    Sent again after a reconnect until `Upgraded(id)` arrived. One that is under way or over is not begun twice.
+    """
+
+    epoch: int
+    id: str
+    version: str
+    path: str
+    sha256: str
+    size: int
+    connect_within: float = 60.0
+
+
 class Certificate(Message, frozen=True, tag=True):
     """The renewed certificate in PEM, and the CA that signed it."""
 
@@ -309,10 +361,10 @@ class Certificate(Message, frozen=True, tag=True):
 
 FromAgent = (
     Hello | Heartbeat | Observed | Accepted | Refused | EventStarted | EventEnded | Output | CommandEnded
-    | RenewCertificate | Unsupported
+    | RenewCertificate | Upgraded | Unsupported
 )  # fmt: skip
 FromCoordinator = (
-    Welcome | Acknowledge | RunCommand | CancelCommand | Watch | Unwatch | SetGate | Certificate | Unsupported
+    Welcome | Acknowledge | RunCommand | CancelCommand | Watch | Unwatch | SetGate | Upgrade | Certificate | Unsupported
 )
 Report = Accepted | Refused | EventStarted | EventEnded | Output | CommandEnded
 

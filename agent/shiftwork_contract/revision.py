@@ -26,12 +26,20 @@ class BundleType(StrEnum):
     DIRECTORY = "directory"
 
 
+class Signed(msgspec.Struct, frozen=True, rename="camel"):
+    """A signature over a revision: `statement` is the very text that was signed, `signature` an armored SSHSIG."""
+
+    statement: str
+    signature: str
+
+
 class Revision(msgspec.Struct, frozen=True, rename="camel"):
     """A pinned revision as it travels to agents.
 
     `identity` names the content: `sha256:` of the unpacked tree (`digest_of == "tree"`, see `tree_digest`) for what
     was pushed, of the archive's bytes for what lies elsewhere. `url` is `coordinator:` (ask the coordinator's own
-    store for `identity`), `https://…` or `file:///…`. `archive_sha256` is hex, without prefix.
+    store for `identity`), `https://…`, `file:///…`, `s3://bucket/key[?versionId=…]` or `github:owner/repo@commit`.
+    `archive_sha256` is hex, without prefix; `etag` is an S3 object's, without quotes.
     """
 
     identity: str
@@ -40,6 +48,8 @@ class Revision(msgspec.Struct, frozen=True, rename="camel"):
     bundle_type: BundleType = BundleType.TGZ
     archive_sha256: str = ""
     size: int = 0
+    etag: str = ""
+    signed: Signed | None = None
 
 
 class TreeEntry(msgspec.Struct, frozen=True):
