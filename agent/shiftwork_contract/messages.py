@@ -336,19 +336,26 @@ class SetGate(Message, frozen=True, tag=True):
     health: HealthCheck | None = None
 
 
-class Upgrade(Message, frozen=True, tag=True):
-    """Become `version`: fetch the package from `path` of the coordinator, check `sha256` (hex) and `size`, install it
-    in a unit of its own, and go back to the present version unless the new one is connected within `connect_within`.
+class Package(msgspec.Struct, frozen=True, rename="camel"):
+    """A package of the agent: `path` is the coordinator's, `sha256` hex."""
 
-    Sent again after a reconnect until `Upgraded(id)` arrived. One that is under way or over is not begun twice.
-    """
-
-    epoch: int
-    id: str
     version: str
     path: str
     sha256: str
     size: int
+
+
+class Upgrade(Message, frozen=True, tag=True):
+    """Become `package.version`: fetch the package, check it, install it in a unit of its own, and put `previous` back
+    unless the new agent is connected within `connect_within` seconds.
+
+    Sent again after a reconnect until an `Upgraded` says how it ended. One under way or over is not begun twice.
+    """
+
+    epoch: int
+    id: str
+    package: Package
+    previous: Package | None = None
     connect_within: float = 60.0
 
 

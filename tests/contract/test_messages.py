@@ -40,7 +40,7 @@ FROM_COORDINATOR = [
     m.Watch(9, "g", 4, m.HealthCheck(http="http://127.0.0.1/"), m.QuietCheck(8080)),
     m.Unwatch(9, "g"),
     m.SetGate(9, "g", 5, "127.0.0.1:8081", "/", True),
-    m.Upgrade(9, "u", "0.2.0", "/v1/agent/packages/0.2.0/deb/x86_64", "0" * 64, 13_000_000),
+    m.Upgrade(9, "u", m.Package("0.2.0", "/v1/agent/packages/0", "0" * 64, 13_000_000)),
     m.Certificate("cert", "ca"),
 ]
 
