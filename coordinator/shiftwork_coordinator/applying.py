@@ -14,6 +14,7 @@ from shiftwork_contract.messages import HealthCheck
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator.creation import config_named
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, checked, full_name
+from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.rows import CustomConfig, Group
 from shiftwork_coordinator.model.settings import DURATIONS, ApplicationFile, ConfigSettings, GroupSettings
 from shiftwork_coordinator.pki import NAME
@@ -25,7 +26,7 @@ from shiftwork_coordinator.store import Audit, Change, Put, Unchanged
 TRIES = 5
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_FREE = frozenset({"environment", "tags"})
+_FREE = frozenset({"environment", "parameters", "tags"})
 """Mappings whose keys are the user's own."""
 
 
@@ -137,6 +138,7 @@ def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
 def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
     """Everything that can be found wrong without asking anybody."""
     config_named(settings.config, configs)
+    refuse_declared(name, settings.parameters, settings.environment)
     if settings.health is not None:
         _check_health(name, settings.health)
     if "alarm" in settings.rollback:

@@ -82,9 +82,17 @@ def first_look(deployment: Deployment) -> int:
 
 
 def rollback_rows(
-    failed: Deployment, targets: Mapping[str, Target], wanted: Rollback, serial: int, now: float
+    failed: Deployment,
+    targets: Mapping[str, Target],
+    wanted: Rollback,
+    parameters: dict[str, str],
+    serial: int,
+    now: float,
 ) -> tuple[Deployment, list[Target]]:
-    """The deployment that puts `failed` back, over the same instances; those that need nothing are Skipped."""
+    """The deployment that puts `failed` back, over the same instances; those that need nothing are Skipped.
+
+    `parameters` are those with which `wanted.revision` was deployed when it was good.
+    """
     deployment = Deployment(
         id=new_id(),
         serial=serial,
@@ -102,6 +110,8 @@ def rollback_rows(
         file_exists_behavior=failed.file_exists_behavior,
         rollback_of=failed.id,
         previous_revision=failed.revision,
+        parameters=parameters,
+        previous_parameters=failed.parameters,
     )
     rows = [_rollback_target(deployment, target, wanted, now) for target in targets.values()]
     return deployment, rows

@@ -24,6 +24,7 @@ from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.engine.rollback import unneeded
+from shiftwork_coordinator.model.parameters import Value, values
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED
@@ -48,6 +49,7 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     ignore_application_stop_failures: bool = False
     file_exists_behavior: FileExists | None = None
     queue: bool = False
+    parameters: dict[str, Value] = {}
 
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
@@ -106,6 +108,8 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
         file_exists_behavior=asked.file_exists_behavior or group.settings.file_exists_behavior,
         rollback_on=group.settings.rollback,
         previous_revision=group.last_good,
+        parameters=values(f"{asked.application}/{asked.group}", group.settings.parameters, asked.parameters),
+        previous_parameters=group.last_good_parameters,
     )
     return deployment, instances, group
 
@@ -155,6 +159,7 @@ async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
         "group": asked.group,
         "revision": msgspec.to_builtins(deployment.revision),
         "config": deployment.config.name,
+        "parameters": deployment.parameters,
         "events": [str(event) for event in events_of(deployment)],
         "balancers": list(snapshot.balancers),
         "batches": [msgspec.to_builtins(batch) for batch in foreseen.batches],
@@ -274,7 +279,7 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
         )
     wanted = Rollback(before.previous_revision, skip)
     serial = await home.store.next_serial()
-    deployment, rows = rollback_rows(before, targets, wanted, serial, home.clock.now())
+    deployment, rows = rollback_rows(before, targets, wanted, before.previous_parameters, serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     also = Put(replace(before, rolled_back_by=deployment.id))
     return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)

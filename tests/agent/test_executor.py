@@ -247,3 +247,13 @@ async def test_a_host_without_room_for_a_process_fails_the_event_and_goes_on(ben
         assert ended.status is FAILED
         assert "temporarily unavailable" in ended.diagnostics.message
         assert (await bench.run(bench.command("ApplicationStart", id="c-2", sequence=2))).status is SUCCEEDED
+
+
+async def test_values_of_parameters_are_never_read_by_a_shell_of_ours(bench: Bench) -> None:
+    hostile = "$(touch pwned) `touch pwned`; touch pwned\n'\"\\"
+    bench.installer.put("r1", {"AfterInstall": '#!/bin/sh\nprintf %s "$NOTE"\n'})
+    async with bench.agent():
+        ended = await bench.run(bench.command("AfterInstall", environment={"NOTE": hostile, "WORKERS": "8"}))
+    assert ended.status is SUCCEEDED
+    assert bench.coordinator.output("c-1", "AfterInstall") == hostile.encode()
+    assert not list(bench.layout.state.parent.rglob("pwned"))

@@ -10,6 +10,7 @@ import pytest
 
 from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator.api.routes import table
+from shiftwork_coordinator.model.parameters import Parameter
 from shiftwork_coordinator.model.settings import ConfigSettings, GroupSettings, Instances, Limits, Quiet
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +46,9 @@ def test_every_setting_of_a_group_is_explained(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs/settings.md").read_text()
 
 
-def test_every_setting_of_a_config_and_of_a_health_check_is_named() -> None:
+def test_every_setting_of_a_config_a_health_check_and_a_parameter_is_named() -> None:
     text = (ROOT / "docs/settings.md").read_text()
-    for kind in (ConfigSettings, HealthCheck):
+    for kind in (ConfigSettings, HealthCheck, Parameter):
         for name in kind.__struct_fields__:
             assert f"`{name}`" in text, f"{kind.__name__}.{name}"
 

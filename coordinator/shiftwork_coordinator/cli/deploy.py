@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shiftwork_coordinator.cli.options import Call, GroupName, api_command
+from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
 
 if TYPE_CHECKING:
     from shiftwork_coordinator.cli.client import Api
@@ -32,6 +32,7 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
     type=click.Choice(BEHAVIORS),
     help="When a file to install exists already and is no deployment's; default: the group's.",
 )
+@parameter_option
 @api_command
 def deploy(
     group: tuple[str, str],
@@ -42,6 +43,7 @@ def deploy(
     queue: bool,
     ignore_application_stop_failures: bool,
     file_exists_behavior: str | None,
+    parameters: tuple[tuple[str, str], ...],
     call: Call,
 ) -> int:
     """Deploy a revision and follow it to its end.
@@ -57,6 +59,7 @@ def deploy(
         "queue": queue or None,
         "ignoreApplicationStopFailures": ignore_application_stop_failures or None,
         "fileExistsBehavior": file_exists_behavior,
+        "parameters": dict(parameters) or None,
     }
     body = {key: value for key, value in wanted.items() if value is not None}
     return call.run(lambda api: _deploy(api, body, call, wait=not no_wait))

@@ -82,17 +82,30 @@ class GroupName(click.ParamType[tuple[str, str]]):
 
 
 class Pair(click.ParamType[tuple[str, str]]):
-    """KEY=VALUE, as a pair."""
+    """KEY=VALUE, as a pair. `what` it is stands in the error."""
 
     name = "key=value"
+
+    def __init__(self, what: str = "a tag", example: str = "Role=web") -> None:
+        self._what, self._example = what, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
         key, equals, text = str(value).partition("=")
         if not (key and equals):
-            self.fail(f"cannot use {value!r} as a tag: write KEY=VALUE, like Role=web")
+            self.fail(f"cannot use {value!r} as {self._what}: write KEY=VALUE, like {self._example}")
         return key, text
+
+
+parameter_option = click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    type=Pair("a parameter", "WORKERS=8"),
+    metavar="NAME=VALUE",
+    help="A parameter that the group declares, for its hooks. May be given more than once.",
+)
 
 
 def deployment_path(deployment: str, *more: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from shiftwork_coordinator.cli.exits import DONE, INVALID
-from shiftwork_coordinator.cli.options import Call, GroupName, api_command
+from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
 
 Told = Mapping[str, Any]
 
@@ -17,14 +17,18 @@ Told = Mapping[str, Any]
 @click.argument("group", type=GroupName(), metavar="APPLICATION/GROUP")
 @click.option("--revision", required=True, metavar="REV", help="As for `deploy`.")
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
+@parameter_option
 @api_command
-def plan(group: tuple[str, str], revision: str, config: str | None, call: Call) -> int:
+def plan(
+    group: tuple[str, str], revision: str, config: str | None, parameters: tuple[tuple[str, str], ...], call: Call
+) -> int:
     """Show what a deployment would do; touch nothing.
 
     Batches, capacity at each step, balancer calls, problems. Exit code 2 when the deployment would be refused.
     """
+    wanted = {"config": config, "parameters": dict(parameters)}
     body = {"application": group[0], "group": group[1], "revision": revision}
-    answer = call.ask("POST", "/v1/plan", {**body, "config": config} if config else body)
+    answer = call.ask("POST", "/v1/plan", body | {key: value for key, value in wanted.items() if value})
     told = answer.read(dict[str, Any])
     problems = [problem if isinstance(problem, dict) else {"message": problem} for problem in _list(told, "problems")]
     if call.json:
@@ -43,9 +47,16 @@ def _list(told: Told, name: str) -> list[Any]:
 
 
 def _heading(told: Told) -> None:
-    for name, words in (("config", "deployment config"), ("balancers", "load balancers"), ("events", "events")):
+    from shiftwork_coordinator.cli.output import clean
+
+    for name, words in (
+        ("config", "deployment config"),
+        ("parameters", "parameters"),
+        ("balancers", "load balancers"),
+        ("events", "events"),
+    ):
         if told.get(name):
-            click.echo(f"{words}: {_value(told[name])}")
+            click.echo(clean(f"{words}: {_value(told[name])}"))
 
 
 def _batches(batches: list[Any]) -> None:
@@ -71,6 +82,8 @@ def _step(step: Told) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={given}" for name, given in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -138,7 +138,8 @@ def _about(view: Deployment) -> str:
         if info and info.rollback_triggering_deployment_id
         else ""
     )
-    return ", ".join(part for part in (revision, view.deployment_config_name, by, of, note) if part)
+    given = " ".join(f"{name}={value}" for name, value in view.parameters.items())
+    return ", ".join(part for part in (revision, view.deployment_config_name, given, by, of, note) if part)
 
 
 def _row(target: Target, now: float) -> tuple[str, ...]:

@@ -91,6 +91,7 @@ class Deployment(View, frozen=True):
     start_time: float | None = None
     complete_time: float | None = None
     revision: Revision | None = None
+    parameters: dict[str, str] = {}
     deployment_overview: dict[str, int] = {}
     error_information: Problem | None = None
     rollback_info: RollbackInfo | None = None

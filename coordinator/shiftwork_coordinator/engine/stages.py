@@ -92,7 +92,7 @@ def command_row(draft: Draft, target: Target, *, prepare: bool) -> CommandRow:
         offline_for=limits.offline_for,
         ignore_stop_failures=d.ignore_stop_failures,
         file_exists_behavior=d.file_exists_behavior,
-        environment=d.settings.environment,
+        environment=d.settings.environment | d.parameters,
         keep=(draft.snapshot.last_good.identity,) if draft.snapshot.last_good else (),
     )
     return CommandRow(command, target.instance, target.stage, wanted_at=draft.now)

@@ -31,7 +31,8 @@ class Deployment(Row, frozen=True):
     `floor` is minimum healthy hosts in instances, computed once. `batch` is the number of the batch under way, 0
     before the first. `held_since` and `unsettled_since` are when it began to wait for capacity, and to know whether
     what it updated is in service. `halted_*` are set when it will fail or stop but targets are still finishing.
-    `error_*` are final. `least_in_service` is the lowest count of targets in service since it started.
+    `error_*` are final. `least_in_service` is the lowest count of targets in service since it started. `parameters` are
+    variables for hooks; `previous_*` is what a rollback goes back to.
     """
 
     id: str
@@ -56,6 +57,8 @@ class Deployment(Row, frozen=True):
     rolled_back_by: str = ""
     rollback_note: str = ""
     previous_revision: Revision | None = None
+    parameters: dict[str, str] = {}
+    previous_parameters: dict[str, str] = {}
     started_at: float | None = None
     completed_at: float | None = None
     floor: int = 0
@@ -187,6 +190,7 @@ class Group(Row, frozen=True):
     settings: GroupSettings
     last_good: Revision | None = None
     last_good_deployment: str = ""
+    last_good_parameters: dict[str, str] = {}
 
 
 class CustomConfig(Row, frozen=True):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from shiftwork_contract.messages import HealthCheck
+from shiftwork_coordinator.model.parameters import Parameter
 
 RollbackEvent = Literal["failure", "alarm", "stop"]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -61,6 +62,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_failed: Annotated[int, msgspec.Meta(ge=0)] | None = None
     limits: Limits = Limits()
     environment: dict[str, str] = {}
+    parameters: dict[str, Parameter] = {}
     file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
 
     @property

@@ -111,7 +111,8 @@ class Coordinator:
 
     async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
         serial = await self.store.next_serial()
-        deployment, targets = rollback_rows(decision.deployment, run.image.targets, wanted, serial, self.clock.now())
+        given, now = run.image.last_good_parameters, self.clock.now()
+        deployment, targets = rollback_rows(decision.deployment, run.image.targets, wanted, given, serial, now)
         return deployment.id, [Put(deployment), *(Put(t) for t in targets)]
 
     def ended(self, run: Run) -> None:

@@ -24,6 +24,7 @@ class Image:
         self.installed: dict[str, Installed] = {}
         self.health: dict[str, bool] = {}
         self.last_good: Revision | None = None
+        self.last_good_parameters: dict[str, str] = {}
 
     @classmethod
     async def load(cls, store: Store, deployment: Deployment) -> Image:
@@ -35,6 +36,7 @@ class Image:
         image.health = {name: row.healthy for name, row in (await store.health(deployment.group_id)).items()}
         group = await store.group_by_id(deployment.group_id)
         image.last_good = group.last_good if group else None
+        image.last_good_parameters = group.last_good_parameters if group else {}
         return image
 
     def snapshot(

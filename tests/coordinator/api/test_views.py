@@ -76,7 +76,10 @@ def test_it_has_every_documented_field() -> None:
     example = re.search(r"## A deployment\n\n```json\n(.*?)```", DOCUMENTED.read_text(), re.S)
     assert example is not None
     seen = views.Seen(reasons=(Reason("QUIET", "web-1", "…", 1.0, 31.0),))
-    covers(shape(json.loads(example[1])), shown(deployment(), targets(web_1="InProgress"), seen=seen))
+    covers(
+        shape(json.loads(example[1])),
+        shown(deployment(parameters={"WORKERS": "8"}), targets(web_1="InProgress"), seen=seen),
+    )
 
 
 def test_targets_come_in_the_order_that_people_count_in() -> None:

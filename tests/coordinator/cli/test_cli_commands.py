@@ -82,6 +82,11 @@ async def test_plan_prints_batches_steps_and_problems(fake, cli):
         "note: web-3: no health checks",
     ]
     assert ran.code == 0
+    assert fake.bodies("POST", "/v1/plan")[-1].keys() == {"application", "group", "revision"}
+    fake.on("POST", "/v1/plan", plan | {"parameters": {"WORKERS": "8", "NOTE": "\x1b[31mred"}})
+    ran = await cli("plan", "web/production", "--revision", "sha256:ab", "--parameter", "WORKERS=8")
+    assert "parameters: WORKERS=8 NOTE=red\n" in ran.out
+    assert fake.bodies("POST", "/v1/plan")[-1]["parameters"] == {"WORKERS": "8"}
     fake.on("POST", "/v1/plan", plan | {"problems": [{"message": "unknown backend", "fatal": True}]})
     ran = await cli("plan", "web/production", "--revision", "sha256:ab", "--output", "json")
     assert ran.code == 2

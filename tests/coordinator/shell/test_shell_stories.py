@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator import balancers
+from shiftwork_coordinator.model.parameters import Parameter
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import (
     CreateDeployment,
@@ -221,3 +222,22 @@ async def test_a_stop_is_heard_at_the_very_moment_a_deployment_begins(world: Any
         await asyncio.wait({stopping}, timeout=0.5)  # either it waits for the reading, or it is done before it
         go_on.set()
     assert (await world.ended(second)).status is DeploymentStatus.STOPPED
+
+
+async def test_hooks_get_the_parameters_and_a_rollback_gets_those_it_had_when_it_was_good(world: Any) -> None:
+    group = await world.store.group("web", "production")
+    declared = {"WORKERS": Parameter("integer", default=4), "MODE": Parameter(default="safe")}
+    await world.store.write(Put(replace(group, settings=replace(group.settings, parameters=declared))))
+    first = await world.ended(await deploy(world, V1, parameters={"WORKERS": "8"}))
+    world.fails = lambda name, command, event: event == "ValidateService" and command.revision.identity == V3
+    failed = await world.ended(await deploy(world, V3, parameters={"WORKERS": 2, "MODE": "fast"}))
+    rollback = await world.ended(failed.rolled_back_by)
+    assert first.parameters == rollback.parameters == {"WORKERS": "8", "MODE": "safe"}
+    assert rollback.previous_parameters == failed.parameters == {"WORKERS": "2", "MODE": "fast"}
+    seen = [command.environment for command in world.agents["web-1"].commands if command.events]
+    assert seen[0]["WORKERS"] == "8"
+    assert {env["WORKERS"] for env in seen if env["MODE"] == "fast"} == {"2"}
+    world.fails = lambda *_: False
+    await world.ended(await deploy(world, V2))
+    by_hand = await rollback_deployment(world.home, (await world.ended(await deploy(world, V3))).id, who="tester")
+    assert by_hand.parameters == {"WORKERS": "4", "MODE": "safe"}
