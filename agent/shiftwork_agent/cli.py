@@ -60,7 +60,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("url")
-@click.option("--token", required=True, envvar="SHIFTWORK_JOIN_TOKEN", help="A token of `shiftwork token create`.")
+@click.option("--token", default="", envvar="SHIFTWORK_JOIN_TOKEN", help="A token of `shiftwork token create`.")
+@click.option("--wait-for-approval", "wait", is_flag=True, help="Without a token: wait until `shiftwork approve`.")
 @click.option("--name", default="", help="The instance's name; the host's by default.")
 @click.option("--ca-fingerprint", default="", help="sha256:… of the coordinator's CA; the token's by default.")
 @click.option("--address", default="", help="The IP address to announce and to bind the gate to.")
@@ -78,7 +79,10 @@ def join(state: Path, config_file: Path, output: str, ca_fingerprint: str, **wis
     from shiftwork_agent.join import join as join_now
     from shiftwork_agent.layout import Layout
 
-    about = asyncio.run(join_now(Wish(fingerprint=ca_fingerprint, **wish), Layout(state), config_file))
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    about = asyncio.run(join_now(Wish(fingerprint=ca_fingerprint, **wish), Layout(state), config_file, tell))
     if output == "json":
         click.echo(json.dumps({"instance": about.instance, "name": about.name, "config": str(config_file)}))
     else:

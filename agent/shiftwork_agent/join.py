@@ -1,21 +1,20 @@
-"""Joining: from a one-time token to an identity.
+"""Joining: from a one-time token, or an operator's approval, to an identity.
 
 The token carries the fingerprint of the coordinator's CA, so the first contact is as safe as the way the token came
-here: `swj_<id>_<secret>_<first 32 hex digits of the SHA-256 of the CA certificate in DER>`.
+here: `swj_<id>_<secret>_<first 32 hex digits of the SHA-256 of the CA certificate in DER>`. Without a token the
+fingerprint is given beside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,25 +23,29 @@ import msgspec
 
 from shiftwork_agent import identity, status
 from shiftwork_agent.config import Config, checked, dump
+from shiftwork_agent.https import Answer, ask, trusted_ca
 from shiftwork_agent.identity import Identity
 from shiftwork_agent.layout import Layout, sync_directory, write_atomically
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, Unavailable
 
 TOKEN = re.compile(r"swj_[A-Za-z0-9-]+_[A-Za-z0-9-]+_(?P<ca>[0-9a-f]{32})")
-LIMIT = 20.0
+ASK_EVERY, TELL_EVERY = 5.0, 60.0
+"""Seconds, while an operator is waited for."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator typed. `fingerprint` replaces the token's: `sha256:` and at least 32 hex digits."""
+    """What the operator typed. `fingerprint` replaces the token's: `sha256:` and at least 32 hex digits. `wait`: for
+    an approval, without a token."""
 
     url: str
-    token: str
+    token: str = ""
     name: str = ""
     fingerprint: str = ""
     address: str = ""
     install_root: str = ""
     force: bool = False
+    wait: bool = False
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -54,10 +57,14 @@ class Joined(msgspec.Struct, frozen=True):
     coordinators: tuple[str, ...] = ()
 
 
-async def join(wish: Wish, layout: Layout, config_file: Path) -> Identity:
+def _silent(line: str) -> None: ...
+
+
+async def join(wish: Wish, layout: Layout, config_file: Path, tell: Callable[[str], None] = _silent) -> Identity:
     """Makes a key, gets a certificate for it, writes both and agent.yml. What is installed here stays.
 
-    Commands, reports and the epoch of a coordinator before are forgotten: another one counts anew.
+    Commands, reports and the epoch of a coordinator before are forgotten: another one counts anew. While it waits
+    for an approval it says so to `tell`; interrupted and called again, it goes on with the same key.
     Raises InvalidRequest, Denied or Conflict for what the operator must change, Unavailable for what may pass.
     """
     url, fingerprint = _checked_url(wish.url), _fingerprint(wish)
@@ -72,20 +79,29 @@ async def join(wish: Wish, layout: Layout, config_file: Path) -> Identity:
         )
     _check_writable(layout.state, config_file.parent)
     with _no_agent_on(layout):
-        return await _join(wish, layout, config_file, given, fingerprint)
+        return await _join(wish, layout, config_file, given, fingerprint, tell)
 
 
-async def _join(wish: Wish, layout: Layout, config_file: Path, given: Config, fingerprint: str) -> Identity:
+async def _join(
+    wish: Wish, layout: Layout, config_file: Path, given: Config, fingerprint: str, tell: Callable[[str], None]
+) -> Identity:
     from shiftwork_agent import keys
 
     url, name = given.coordinators[0], given.name
-    key = keys.new_key()
-    body = {"token": wish.token, "name": name, "csr": keys.request(key, name), "address": wish.address}
-    ca = await _trusted_ca(url, fingerprint)
-    joined = await _post(url, ca, body)
+    ca = await trusted_ca(url, fingerprint)
+    key = _waiting_key(layout) if wish.wait else keys.new_key()
+    body = {"name": name, "csr": keys.request(key, name), "address": wish.address}
+    if wish.wait:
+        tell(f"This host asks to join {url} as {name}. Its key has the fingerprint")
+        tell(f"  sha256:{keys.fingerprint(key)}")
+        tell("Compare it with what `shiftwork approve` shows there. Waiting for approval ...")
+        joined = await _approved(url, ca, body, layout, tell)
+    else:
+        joined = await _post(url, ca, {"token": wish.token, **body})
     about = keys.described(joined.certificate.encode(), key, instance=joined.instance, name=name)
     _forget(layout)
     identity.save(layout, about, certificate=joined.certificate.encode(), ca=joined.ca.encode(), key=key)
+    layout.waiting_key.unlink(missing_ok=True)
     config = msgspec.structs.replace(given, coordinators=joined.coordinators or (url,))
     config_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(config_file, dump(config))
@@ -135,82 +151,79 @@ def _checked_url(url: str) -> str:
 
 
 def _fingerprint(wish: Wish) -> str:
+    if bool(wish.token) == wish.wait:
+        raise InvalidRequest("cannot join: give either --token T or --wait-for-approval")
     match = TOKEN.fullmatch(wish.token)
-    if not match:
+    if not match and not wish.wait:
         raise InvalidRequest(
             "cannot use this token: a join token is swj_, three parts joined by _, the last of 32 hex digits;"
             " make one with `shiftwork token create --agent`"
         )
-    if not wish.fingerprint:
+    if match and not wish.fingerprint:
         return match["ca"]
+    if not wish.fingerprint:
+        raise InvalidRequest(
+            "cannot join without a token and without --ca-fingerprint: nothing would show that the coordinator is"
+            " yours; `shiftwork approve` prints it there"
+        )
     given = wish.fingerprint.removeprefix("sha256:").replace(":", "").lower()
     if not re.fullmatch(r"[0-9a-f]{32,64}", given):
         raise InvalidRequest(f"cannot use CA fingerprint {wish.fingerprint!r}: write sha256: and 32 to 64 hex digits")
     return given
 
 
-async def _trusted_ca(url: str, fingerprint: str) -> str:
-    """The CA as the coordinator shows it, if it is the one that the fingerprint names."""
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-    status, text = await _request(f"{url}/v1/ca.pem", unverified, None)
-    try:
-        der = ssl.PEM_cert_to_DER_cert(text) if status == 200 else b""
-    except ValueError:
-        der = b""
-    if not der:
-        raise Unavailable(f"cannot join {url}: it shows no CA certificate (HTTP {status}); is it a coordinator?")
-    shown = hashlib.sha256(der).hexdigest()
-    if not shown.startswith(fingerprint):
-        raise Denied(
-            f"cannot join {url}: its CA has the fingerprint sha256:{shown}, the token is for one that begins with"
-            f" {fingerprint}; somebody answers in its place, or the token is from another coordinator"
-        )
-    return text
-
-
 async def _post(url: str, ca: str, body: dict[str, str]) -> Joined:
-    context = ssl.create_default_context(cadata=ca)
-    status, text = await _request(f"{url}/v1/join", context, body)
-    if status in (200, 201):
-        try:
-            return msgspec.json.decode(text, type=Joined)
-        except msgspec.MsgspecError as err:
-            raise Unavailable(f"cannot join {url}: its answer cannot be read: {err}") from err
-    problem = _problem(text)
-    if status in (401, 403):
+    answer = await ask(f"{url}/v1/join", ssl.create_default_context(cadata=ca), body)
+    if answer.status in (200, 201):
+        return _joined(url, answer)
+    if answer.status in (401, 403):
         raise Denied(
-            f"cannot join {url}: the token is refused: {problem}; make a new one with `shiftwork token create`"
+            f"cannot join {url}: the token is refused: {answer.problem}; make a new one with `shiftwork token create`"
         )
-    if status in (400, 409, 422):
-        raise InvalidRequest(f"cannot join {url}: {problem}")
-    raise Unavailable(f"cannot join {url}: HTTP {status}: {problem}; try again")
+    raise _refusal(url, answer)
 
 
-def _problem(text: str) -> str:
-    """The message in an error answer, whatever wraps it."""
+def _joined(url: str, answer: Answer) -> Joined:
     try:
-        found = json.loads(text)
-    except ValueError:
-        return text.strip()[:300] or "no reason given"
-    if isinstance(found, dict):
-        found = found.get("message") or found.get("error") or found
-    if isinstance(found, dict):
-        found = found.get("message") or found
-    return str(found)[:300]
+        return msgspec.json.decode(answer.text, type=Joined)
+    except msgspec.MsgspecError as err:
+        raise Unavailable(f"cannot join {url}: its answer cannot be read: {err}") from err
 
 
-async def _request(url: str, context: ssl.SSLContext, body: dict[str, str] | None) -> tuple[int, str]:
-    import aiohttp
+def _refusal(url: str, answer: Answer) -> InvalidRequest | Unavailable:
+    if answer.status in (400, 409, 422):
+        return InvalidRequest(f"cannot join {url}: {answer.problem}")
+    return Unavailable(f"cannot join {url}: HTTP {answer.status}: {answer.problem}; try again")
 
-    try:
-        async with (
-            asyncio.timeout(LIMIT),
-            aiohttp.ClientSession(trust_env=True) as session,
-            session.request("POST" if body else "GET", url, json=body, ssl=context, allow_redirects=False) as answer,
-        ):
-            return answer.status, await answer.text()
-    except TimeoutError as err:
-        raise Unavailable(f"cannot reach {url}: no answer within {LIMIT:g} s") from err
-    except (aiohttp.ClientError, OSError) as err:
-        raise Unavailable(f"cannot reach {url}: {err}") from err
+
+def _waiting_key(layout: Layout) -> bytes:
+    """The key that an earlier call asked with and got no decision on, else a new one."""
+    from shiftwork_agent import keys
+
+    layout.create()
+    if not layout.waiting_key.exists():
+        write_atomically(layout.waiting_key, keys.new_key())
+    return layout.waiting_key.read_bytes()
+
+
+async def _approved(url: str, ca: str, body: dict[str, str], layout: Layout, tell: Callable[[str], None]) -> Joined:
+    """Asks until an operator has decided; a coordinator that is away meanwhile is waited for as well."""
+    context, waited, told = ssl.create_default_context(cadata=ca), 0.0, 0.0
+    while True:
+        try:
+            answer = await ask(f"{url}/v1/join/requests", context, body)
+        except Unavailable as err:
+            answer = Answer(503, err.message)
+        if answer.status == 200:
+            return _joined(url, answer)
+        if answer.status in (401, 403):
+            layout.waiting_key.unlink()
+            raise Denied(f"cannot join {url}: {answer.problem}")
+        if answer.status not in (202, 429, 503):
+            raise _refusal(url, answer)
+        if waited - told >= TELL_EVERY:
+            tell(f"Still waiting, {waited // 60:.0f} min" + ("" if answer.status == 202 else f": {answer.problem}"))
+            told = waited
+        pause = max(ASK_EVERY, answer.retry_after)
+        await asyncio.sleep(pause)
+        waited += pause

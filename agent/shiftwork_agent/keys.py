@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def new_key() -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def fingerprint(key_pem: bytes) -> str:
+    """Hex SHA-256 of the public key in DER, as the coordinator shows it."""
+    public = serialization.load_pem_private_key(key_pem, None).public_key()
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def request(key_pem: bytes, name: str) -> str:

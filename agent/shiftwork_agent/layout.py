@@ -32,6 +32,11 @@ class Layout:
         return self.identity / "key.pem"
 
     @property
+    def waiting_key(self) -> Path:
+        """Of a request to join on which nobody has decided yet."""
+        return self.identity / "waiting-key.pem"
+
+    @property
     def certificate(self) -> Path:
         return self.identity / "cert.pem"
 

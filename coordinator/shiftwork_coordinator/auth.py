@@ -19,7 +19,7 @@ from shiftwork_coordinator.store import Store
 
 
 class Auth(StrEnum):
-    """A route's class. PUBLIC: anybody. JOIN: the body's token is checked by the handler. AGENT: an instance's
+    """A route's class. PUBLIC: anybody. JOIN: the handler checks what the body holds. AGENT: an instance's
     certificate. The rest are operators' roles, each including the ones before it."""
 
     PUBLIC = "public"

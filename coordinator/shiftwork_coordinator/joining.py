@@ -32,15 +32,9 @@ async def join(store: Store, clock: Clock, authority: Authority, asked: Join) ->
     Without a right token nothing is told, not even whether the name is taken. One at a time, or two tokens could
     join the same name.
     """
-    if not NAME.fullmatch(asked.name):
-        raise InvalidRequest(f"cannot join as {asked.name[:80]!r}: use 1 to 63 letters, digits, dots, _ and -")
+    check_name(asked.name)
     token = await tokens.to_join(store, clock, asked.token, asked.name)
-    known = await store.instance(asked.name)
-    if known is not None and known.revoked_at is None:
-        raise Conflict(
-            f"cannot join as {asked.name!r}: an instance of that name has joined already;"
-            f" choose another --name, or run `shiftwork revoke {asked.name}` first"
-        )
+    await check_free(store, asked.name)
     spent = tokens.spend(token)
     issued = authority.issue(asked.csr, asked.name)
     row = Instance(
@@ -52,6 +46,21 @@ async def join(store: Store, clock: Clock, authority: Authority, asked: Join) ->
     )
     await store.write(*spent, Put(row), Audit(f"token {token.id}", "instance.join", asked.name, clock.now()))
     return row, issued.certificate
+
+
+def check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise InvalidRequest(f"cannot join as {name[:80]!r}: use 1 to 63 letters, digits, dots, _ and -")
+
+
+async def check_free(store: Store, name: str) -> None:
+    """Raises Conflict when an instance of this name is there. Only for who has shown the right to join it."""
+    known = await store.instance(name)
+    if known is not None and known.revoked_at is None:
+        raise Conflict(
+            f"cannot join as {name!r}: an instance of that name has joined already;"
+            f" choose another --name, or run `shiftwork revoke {name}` first"
+        )
 
 
 async def renew(store: Store, clock: Clock, authority: Authority, instance: str, csr: str) -> Certificate:

@@ -130,6 +130,12 @@ class Authority:
         whole.rename(self._directory / "ca.pem")
 
 
+def key_fingerprint(csr: str) -> str:
+    """Hex SHA-256 of the public key in DER, for people to compare with what the host shows."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(_requested_key(csr).public_bytes(encoding, form)).hexdigest()
+
+
 def _requested_key(csr: str) -> ec.EllipticCurvePublicKey:
     """The key that a certificate is asked for, proven to be the asker's."""
     try:

@@ -112,7 +112,9 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.ca = self._sign("Test CA", self._key.public_key(), ca=True)
         self.joins: list[dict[str, str]] = []
+        self.asks: list[dict[str, str]] = []
         self.refusal: tuple[int, str] | None = None
+        self.decision: tuple[int, str] = (202, "")
 
     @property
     def fingerprint(self) -> str:
@@ -168,6 +170,15 @@ class Authority:
             answer = {"instance": "i-fake", "certificate": certificate, "ca": self.ca, "coordinators": []}
             return web.json_response(answer)
 
+        async def ask(request: web.Request) -> web.Response:
+            self.asks.append(await request.json())
+            status, told = self.decision
+            if status == 200:
+                answer = {"instance": "i-fake", "certificate": self.sign_request(self.asks[-1]["csr"]), "ca": self.ca}
+                return web.json_response(answer)
+            return web.json_response({"error": {"code": "x", "message": told}}, status=status)
+
+        coordinator.app.router.add_post("/v1/join/requests", ask)
         coordinator.app.router.add_get("/v1/ca.pem", show_ca)
         coordinator.app.router.add_post("/v1/join", join)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from shiftwork_agent import config, identity, status
+from shiftwork_agent import join as join_module
 from shiftwork_agent.cli import main
 from shiftwork_agent.join import Wish, join
 from shiftwork_agent.layout import Layout
@@ -137,3 +139,62 @@ async def test_what_could_not_be_kept_is_refused_before_the_token_is_spent(
         with pytest.raises(InvalidRequest, match="not a directory that this user may write"):
             await join(Wish(secure.url, authority.token, "web-3"), layout, file)
     assert authority.joins == []
+
+
+def waiting(authority: Authority, url: str, **more: Any) -> Wish:
+    return Wish(url, name="web-3", fingerprint=f"sha256:{authority.fingerprint}", wait=True, **more)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_interrupted_wait_goes_on_with_the_same_key(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_module, "ASK_EVERY", 0.02)
+    monkeypatch.setattr(join_module, "TELL_EVERY", 0.05)
+    told: list[str] = []
+    first = asyncio.ensure_future(join(waiting(authority, secure.url), layout, tmp_path / "a.yml", told.append))
+    await until(lambda: len(authority.asks) > 4)
+    assert layout.waiting_key.stat().st_mode & 0o777 == 0o600 and not layout.about.exists()
+    assert any("Still waiting" in line for line in told)
+    first.cancel()
+    key, shown = layout.waiting_key.read_text(), told[1]
+    second = asyncio.ensure_future(join(waiting(authority, secure.url), layout, tmp_path / "a.yml", told.append))
+    asked = len(authority.asks)
+    await until(lambda: len(authority.asks) > asked)
+    for away in ((503, "the lease has run out"), (429, "too many")):
+        authority.decision, asked = away, len(authority.asks)
+        await until(lambda asked=asked: len(authority.asks) > asked)
+    authority.decision = (200, "")
+    assert (await second).name == "web-3"
+    assert (layout.key.read_text(), told.count(shown)) == (key, 2) and not layout.waiting_key.exists()
+    assert authority.joins == [] and set(authority.asks[0]) == {"name", "csr", "address"}
+
+
+async def test_a_denied_key_is_not_used_again(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    authority.decision = (401, "an operator has denied this request")
+    with pytest.raises(Denied, match="has denied"):
+        await join(waiting(authority, secure.url), layout, tmp_path / "a.yml")
+    assert not layout.waiting_key.exists() and not layout.key.exists()
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (Wish("https://x:1", wait=True), "--ca-fingerprint"),
+        (Wish("https://x:1"), "either --token T or"),
+        (Wish("https://x:1", "swj_a_b_" + "0" * 32, wait=True), "either --token T or"),
+        (Wish("https://x:1", wait=True, fingerprint="sha256:abcd"), "32 to 64 hex digits"),
+    ],
+)
+async def test_a_join_without_a_token_needs_to_know_the_coordinator(
+    wish: Wish, told: str, layout: Layout, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidRequest, match=told):
+        await join(wish, layout, tmp_path / "a.yml")

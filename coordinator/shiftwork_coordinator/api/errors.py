@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, ShiftworkError, Unavailable
+from shiftwork_coordinator.api.attempts import TooMany
 from shiftwork_coordinator.auth import NotAllowed
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,9 +25,9 @@ def status_of(err: ShiftworkError) -> int:
     return next((status for kind, status in STATUS if isinstance(err, kind)), 500)
 
 
-def answer(status: int, code: str, message: str) -> web.Response:
+def answer(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
     body = msgspec.json.encode({"error": {"code": code, "message": message}})
-    return web.Response(status=status, body=body, content_type="application/json")
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
 @web.middleware
@@ -35,6 +36,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except ConnectionError:
         raise  # whoever asked has gone, in the middle of a stream
+    except TooMany as err:
+        return answer(429, err.code, err.message, {"Retry-After": str(err.retry_after)})
     except ShiftworkError as err:
         if isinstance(err, Denied):
             log.warning("refused", method=request.method, path=request.path, remote=request.remote, code=err.code)

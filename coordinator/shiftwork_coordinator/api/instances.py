@@ -21,7 +21,7 @@ class Tags(msgspec.Struct, frozen=True):
 
 async def listed(request: web.Request) -> web.Response:
     home = services(request).home
-    return reply({"instances": [_view(home, row) for row in await home.store.instances()]})
+    return reply({"instances": [view(home, row) for row in await home.store.instances()]})
 
 
 async def tag(request: web.Request) -> web.Response:
@@ -33,7 +33,7 @@ async def tag(request: web.Request) -> web.Response:
         return replace(row, tags={key: value for key, value in merged.items() if value is not None})
 
     audit = Audit(caller(request).who, "instance.tag", f"{name} {asked.tags}", home.clock.now())
-    return reply(_view(home, await amend(home.store, name, tagged, audit)))
+    return reply(view(home, await amend(home.store, name, tagged, audit)))
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -49,10 +49,10 @@ async def revoke(request: web.Request) -> web.Response:
     # Once more, behind whatever the links just cut had given to the writer.
     audit = Audit(caller(request).who, "instance.revoke", name, home.clock.now())
     row = await amend(home.store, name, revoked, audit)
-    return reply(_view(home, row))
+    return reply(view(home, row))
 
 
-def _view(home: Coordinator, row: Instance) -> dict[str, object]:
+def view(home: Coordinator, row: Instance) -> dict[str, object]:
     seen = home.agents.seen(row.name)
     return {
         "instance": row.name,

@@ -14,14 +14,13 @@ async def join(request: web.Request) -> web.Response:
     asked = await body(request, joining.Join)
     async with found.joining:
         row, certificate = await joining.join(found.home.store, found.home.clock, found.authority, asked)
-    return reply(
-        {
-            "instance": row.name,
-            "certificate": certificate,
-            "ca": found.authority.pem,
-            "coordinators": _addresses(request),
-        }
-    )
+    return joined(request, row.name, certificate)
+
+
+def joined(request: web.Request, instance: str, certificate: str) -> web.Response:
+    """What a host needs to be an instance."""
+    ca = services(request).authority.pem
+    return reply({"instance": instance, "certificate": certificate, "ca": ca, "coordinators": _addresses(request)})
 
 
 def _addresses(request: web.Request) -> list[str]:

@@ -24,7 +24,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def table() -> tuple[Route, ...]:
-    from shiftwork_coordinator.api import about, deployments, groups, instances, join, output, revisions
+    from shiftwork_coordinator.api import about, approvals, deployments, groups, instances, join, output, revisions
     from shiftwork_coordinator.api import tokens as token
 
     return (
@@ -33,6 +33,10 @@ def table() -> tuple[Route, ...]:
         Route("GET", "/metrics", Auth.VIEWER, about.metrics),
         Route("GET", "/v1/audit", Auth.ADMIN, about.audit),
         Route("POST", "/v1/join", Auth.JOIN, join.join),
+        Route("POST", "/v1/join/requests", Auth.JOIN, approvals.ask),
+        Route("GET", "/v1/join/requests", Auth.ADMIN, approvals.listed),
+        Route("POST", "/v1/join/requests/{fingerprint}/approve", Auth.ADMIN, approvals.approve),
+        Route("POST", "/v1/join/requests/{fingerprint}/deny", Auth.ADMIN, approvals.deny),
         Route("GET", "/v1/agent/link", Auth.AGENT, join.link),
         Route("GET", "/v1/agent/bundles/{identity}", Auth.AGENT, revisions.bundle),
         Route("POST", "/v1/apply", Auth.ADMIN, groups.apply),

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from shiftwork_coordinator.api.attempts import Attempts
 from shiftwork_coordinator.api.errors import errors
 from shiftwork_coordinator.api.links import Links
 from shiftwork_coordinator.api.routes import Route, table
-from shiftwork_coordinator.auth import CALLER, Caller, admit
+from shiftwork_coordinator.auth import CALLER, Auth, Caller, admit
 from shiftwork_coordinator.metrics import Metrics
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.shell.coordinator import Coordinator
@@ -35,6 +36,7 @@ class Services(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     links: Links = msgspec.field(default_factory=Links)
     joining: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    attempts: Attempts = msgspec.field(default_factory=Attempts)
 
 
 SERVICES = web.AppKey("services", Services)
@@ -58,9 +60,21 @@ def _guarded(route: Route) -> Any:
     async def handle(request: web.Request) -> web.StreamResponse:
         home = request.app[SERVICES].home
         request[CALLER] = await admit(request, route.auth, home.store, home.clock)
-        return await route.handler(request)
+        return await (_counted(request, route) if route.auth is Auth.JOIN else route.handler(request))
 
     return handle
+
+
+async def _counted(request: web.Request, route: Route) -> web.StreamResponse:
+    """Only what came to nothing counts, or a fleet behind one address could not join at once."""
+    found, remote = request.app[SERVICES], request.remote
+    if not remote:  # the local socket
+        return await route.handler(request)
+    found.attempts.take(remote, found.home.clock.monotonic())
+    answer = await route.handler(request)
+    if answer.status == 200:
+        found.attempts.give_back(remote)
+    return answer
 
 
 def services(request: web.Request) -> Services:

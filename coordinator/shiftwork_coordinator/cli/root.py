@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "continue": (f"{HERE}.steer:continue_deployment", "End a deployment's wait or bake."),
     "rollback": (f"{HERE}.steer:rollback", "Go back to the last good revision."),
     "instances": (f"{HERE}.instances:instances", "List instances, or change their tags."),
+    "approve": (f"{HERE}.approve:approve", "List the hosts that wait to join, or let one in."),
     "revoke": (f"{HERE}.instances:revoke", "Shut an instance out for good."),
     "token": (f"{HERE}.tokens:token", "Make, list and revoke tokens."),
     "lab": ("shiftwork_coordinator.lab.cli:lab_group", "A whole system on this machine, to play with and to break."),

@@ -240,6 +240,23 @@ class Instance(Row, frozen=True):
     last_seen: float | None = None
 
 
+class JoinRequest(Row, frozen=True):
+    """A host that waits for an operator. `fingerprint` is of its key; `address` is what it announces, `remote` where
+    it really asked from. Once approved, `certificate` waits for it; it is no secret."""
+
+    fingerprint: str
+    name: str
+    csr: str
+    address: str = ""
+    remote: str = ""
+    asked_at: float = 0.0
+    heard_at: float = 0.0
+    state: Literal["pending", "approved", "denied"] = "pending"
+    decided_at: float | None = None
+    certificate: str = ""
+    serial: str = ""
+
+
 class History(Row, frozen=True):
     """Something that happened, for people; `decide` never reads it. `data` holds only JSON values."""
 

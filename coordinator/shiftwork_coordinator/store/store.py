@@ -24,6 +24,7 @@ from shiftwork_coordinator.model.rows import (
     History,
     Installed,
     Instance,
+    JoinRequest,
     LifecycleEventRow,
     Request,
     Row,
@@ -211,6 +212,9 @@ class Store:
 
     async def tokens(self) -> list[Token]:
         return await self._many(Token)
+
+    async def join_requests(self) -> list[JoinRequest]:
+        return await self._many(JoinRequest)
 
     # The rest
 

@@ -68,6 +68,7 @@ configs = _table("configs", _key("name"))
 revisions = _table("revisions", _key("application"), _key("identity"), Column("pushed_at", Float))
 instances = _table("instances", _key("name"))
 tokens = _table("tokens", _key("id"))
+join_requests = _table("join_requests", _key("fingerprint"))
 history = _table(
     "history",
     Column("number", Integer, primary_key=True, autoincrement=True),
@@ -118,4 +119,5 @@ STORED: dict[type, Stored] = {
     rows.StoredRevision: Stored(revisions, _revision),
     rows.Instance: Stored(instances, _fields("name")),
     rows.Token: Stored(tokens, _fields("id")),
+    rows.JoinRequest: Stored(join_requests, _fields("fingerprint")),
 }

@@ -31,7 +31,9 @@ async def test_every_route_admits_exactly_its_class(site: Any, who: str) -> None
     elif who in ROLES:
         options["role"] = who
     for route in table():
-        path = route.path.format(id="d-NONE", name="nope", application="a", group="g", identity="x")
+        path = route.path.format(
+            id="d-NONE", name="nope", application="a", group="g", identity="x", fingerprint="0" * 64
+        )
         async with site.request(route.method, path, **options) as answer:
             body = await answer.text()
             refused = answer.status in (401, 403) and route.auth is not Auth.JOIN
