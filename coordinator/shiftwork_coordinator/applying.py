@@ -24,6 +24,7 @@ from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.store import Audit, Change, Put, Unchanged
 
 TRIES = 5
+MOST_ALARMS = 10
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _FREE = frozenset({"environment", "parameters", "tags"})
@@ -141,11 +142,31 @@ def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs:
     refuse_declared(name, settings.parameters, settings.environment)
     if settings.health is not None:
         _check_health(name, settings.health)
-    if "alarm" in settings.rollback:
-        raise InvalidRequest(f"cannot roll {name} back on an alarm: this version watches none; use failure and stop")
+    _check_alarms(name, settings)
     if not settings.instances.tags and not settings.instances.names:
         raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
     Balancing("check", settings, {}, Agents(home.clock, lambda instance: None), home.epoch)
+
+
+def _check_alarms(name: str, settings: GroupSettings) -> None:
+    """CodeDeploy's limits: 10 alarms, names of 1 to 255 characters, none twice."""
+    names = settings.alarms.cloudwatch
+    if len(names) > MOST_ALARMS:
+        raise InvalidRequest(
+            f"cannot watch {len(names)} alarms for {name}: at most {MOST_ALARMS}; join some in a composite alarm",
+            code="AlarmsLimitExceededException",
+        )
+    wrong = next((n for n in names if not 1 <= len(n) <= 255 or names.count(n) > 1), None)
+    if wrong is not None:
+        raise InvalidRequest(
+            f"cannot watch the alarm {wrong[:80]!r} for {name}: a name has 1 to 255 characters and stands there once",
+            code="InvalidAlarmConfigException",
+        )
+    if "alarm" in settings.rollback and not names:
+        raise InvalidRequest(
+            f"cannot roll {name} back on an alarm: it watches none; name some in `alarms: {{cloudwatch: [...]}}`",
+            code="InvalidAutoRollbackConfigException",
+        )
 
 
 def _check_health(name: str, check: HealthCheck) -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.revision import Revision, parse_reference
+from shiftwork_coordinator import alarms
 from shiftwork_coordinator.creation import (
     config_named,
     effective_config,
@@ -26,6 +27,7 @@ from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.engine.rollback import unneeded
 from shiftwork_coordinator.model.parameters import Value, values
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
+from shiftwork_coordinator.model.settings import Alarms
 from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.ports import Problem
@@ -33,13 +35,17 @@ from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
 from shiftwork_coordinator.shell.run import Run
+from shiftwork_coordinator.shell.watch_alarms import AlarmObserver
 from shiftwork_coordinator.store import Audit, Change, NoneActive, Put
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 
 
 class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A deployment as it is asked for. `queue` False: refused while another of the group is active."""
+    """A deployment as it is asked for. `queue` False: refused while another of the group is active.
+
+    `ignore_alarms`: this one heeds none, to bring a fix while an alarm is red.
+    """
 
     application: str
     group: str
@@ -50,6 +56,7 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     file_exists_behavior: FileExists | None = None
     queue: bool = False
     parameters: dict[str, Value] = {}
+    ignore_alarms: bool = False
 
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
@@ -92,6 +99,7 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
     custom = await home.store.configs()
     config = effective_config(config_named(asked.config or group.settings.config, custom), group.settings)
     refuse_impossible(config, len(instances))
+    settings = replace(group.settings, alarms=Alarms()) if asked.ignore_alarms else group.settings
     deployment = Deployment(
         id=new_id(),
         serial=await home.store.next_serial(),
@@ -100,7 +108,7 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
         group_id=group.id,
         revision=await resolve(home, asked.application, asked.revision),
         config=config,
-        settings=group.settings,
+        settings=settings,
         created_at=home.clock.now(),
         created_by=who,
         description=asked.description,
@@ -150,6 +158,7 @@ async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
     try:
         problems = await _checked(balancing)
         problems += _agent_problems(home, instances)
+        problems += await _alarm_problems(deployment)
         snapshot = await _snapshot(home, deployment, targets, balancing)
     finally:
         await balancing.close()
@@ -221,6 +230,21 @@ async def _checked(balancing: Balancing) -> list[Problem]:
 def _agent_problems(home: Coordinator, instances: list[Instance]) -> list[Problem]:
     away = [i for i in instances if not home.agents.connected(i.name)]
     return [Problem(f"the agent of {i.name} is not connected", fatal=False, instance=i.name) for i in away]
+
+
+async def _alarm_problems(deployment: Deployment) -> list[Problem]:
+    observer = AlarmObserver(deployment.settings.alarms, alarms.connect(deployment.settings.alarms), lambda: None)
+    if deployment.settings.alarms.cloudwatch:
+        await observer.ask()
+    stops = {
+        "ALARM": "is red: the deployment would be stopped; --ignore-alarms deploys nevertheless",
+        "UNREADABLE": "cannot be read",
+    }
+    return [
+        Problem(f"alarm {name} {stops[seen.state]} ({seen.reason})", fatal=False)
+        for name, seen in observer.seen.items()
+        if seen.state in stops
+    ]
 
 
 # Running deployments

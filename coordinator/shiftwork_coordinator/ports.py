@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -117,6 +117,24 @@ class Gates(Protocol):
 
     def state(self, instance: str) -> GateState | None:
         """The last state reported after the last `set` reached the agent; None when there is none yet."""
+
+
+class AlarmReading(msgspec.Struct, frozen=True):
+    """One alarm at one moment. UNREADABLE: the source has none of that name, or would not say; `reason` tells which.
+    `changed_at` is when it came into this state, Unix time."""
+
+    state: Literal["OK", "ALARM", "INSUFFICIENT_DATA", "UNREADABLE"]
+    reason: str = ""
+    changed_at: float | None = None
+
+
+class AlarmSource(Protocol):
+    """Where a group's alarms are asked."""
+
+    async def states(self, names: Sequence[str]) -> Mapping[str, AlarmReading]:
+        """A reading for every name, in as few calls as can be; UNREADABLE with the reason instead of an exception."""
+
+    async def close(self) -> None: ...
 
 
 class LoadBalancerFactory(Protocol):

@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import GateState
-from shiftwork_coordinator.ports import Problem, Reading, Server, TrafficState
+from shiftwork_coordinator.ports import AlarmReading, Problem, Reading, Server, TrafficState
 
 
 def _always(instance: str) -> bool:
@@ -141,6 +142,33 @@ class MemoryBalancer:
         if upstream.passed >= 2:
             return TrafficState.HEALTHY
         return TrafficState.UNHEALTHY if upstream.failed >= 2 else TrafficState.STARTING
+
+
+@dataclass
+class MemoryAlarms:
+    """Alarms that a test flips: `red` maps names to their reason. Faults: `unreadable` maps names to why, and `down`
+    makes every question raise, as a driver must not."""
+
+    red: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    changed_at: dict[str, float] = field(default_factory=dict)
+    down: str = ""
+    asked: int = 0
+
+    async def states(self, names: Sequence[str]) -> Mapping[str, AlarmReading]:
+        self.asked += 1
+        if self.down:
+            raise RuntimeError(self.down)
+        return {name: self._reading(name) for name in names}
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _reading(self, name: str) -> AlarmReading:
+        if name in self.unreadable:
+            return AlarmReading("UNREADABLE", self.unreadable[name])
+        state: Literal["OK", "ALARM"] = "ALARM" if name in self.red else "OK"
+        return AlarmReading(state, self.red.get(name, ""), self.changed_at.get(name))
 
 
 @dataclass

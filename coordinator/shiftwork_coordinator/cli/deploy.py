@@ -33,6 +33,7 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
     help="When a file to install exists already and is no deployment's; default: the group's.",
 )
 @parameter_option
+@click.option("--ignore-alarms", is_flag=True, help="Heed no alarm, to bring a fix while one is red.")
 @api_command
 def deploy(
     group: tuple[str, str],
@@ -44,6 +45,7 @@ def deploy(
     ignore_application_stop_failures: bool,
     file_exists_behavior: str | None,
     parameters: tuple[tuple[str, str], ...],
+    ignore_alarms: bool,
     call: Call,
 ) -> int:
     """Deploy a revision and follow it to its end.
@@ -60,6 +62,7 @@ def deploy(
         "ignoreApplicationStopFailures": ignore_application_stop_failures or None,
         "fileExistsBehavior": file_exists_behavior,
         "parameters": dict(parameters) or None,
+        "ignoreAlarms": ignore_alarms or None,
     }
     body = {key: value for key, value in wanted.items() if value is not None}
     return call.run(lambda api: _deploy(api, body, call, wait=not no_wait))

@@ -6,7 +6,7 @@ It may be called at any time and any number of times; given the same rows and ob
 from __future__ import annotations
 
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.engine import verdict
+from shiftwork_coordinator.engine import alarms, verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
@@ -20,6 +20,8 @@ from shiftwork_coordinator.model.status import DECIDED, ENDED, DeploymentStatus,
 
 D, T = DeploymentStatus, TargetStatus
 
+STOPS = frozenset({"MANUAL_STOP", alarms.ALARM_ACTIVE, alarms.ALARM_UNREADABLE})
+"""What a deployment was halted for that ends it as Stopped, in CodeDeploy's words, and not as Failed."""
 FIRST_FACTS = 10.0
 """Seconds that a batch waits for the first readings of all its candidates before it goes on without them."""
 LAST_WORD = 15.0
@@ -32,6 +34,7 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
         return draft.decision()
     if _started(draft):
         _heed_operator(draft)
+        _heed_alarms(draft)
         for instance in draft.targets:
             advance(draft, instance)
         _judge(draft)
@@ -66,7 +69,16 @@ def _started(draft: Draft) -> bool:
             "QUEUED", f"waiting for {draft.snapshot.blocked_by} of the same group", since=draft.deployment.created_at
         )
         return False
-    return _begin(draft)
+    return _no_alarm(draft) and _begin(draft)
+
+
+def _no_alarm(draft: Draft) -> bool:
+    """An alarm that is red already, or cannot be read, forbids the start."""
+    halt = alarms.heed(draft)
+    if halt is not None:
+        _end(draft, D.STOPPED, halt.code, f"not started: {halt.message}")
+        return False
+    return alarms.clear(draft)
 
 
 def _begin(draft: Draft) -> bool:
@@ -97,6 +109,11 @@ def _previous(draft: Draft) -> Revision | None:
 def _heed_operator(draft: Draft) -> None:
     if draft.stopping and not draft.halted:
         _halt(draft, "MANUAL_STOP", _stopped_by(draft))
+
+
+def _heed_alarms(draft: Draft) -> None:
+    if not draft.halted and (halt := alarms.heed(draft)) is not None:
+        _halt(draft, halt.code, halt.message)
 
 
 def _stopped_by(draft: Draft) -> str:
@@ -317,7 +334,7 @@ def _still_asking(draft: Draft) -> bool:
 
 def _end_halted(draft: Draft) -> None:
     deployment = draft.deployment
-    status = D.STOPPED if deployment.halted_code == "MANUAL_STOP" else D.FAILED
+    status = D.STOPPED if deployment.halted_code in STOPS else D.FAILED
     _end(draft, status, deployment.halted_code, deployment.halted_message)
 
 
@@ -328,6 +345,6 @@ def _end(draft: Draft, status: DeploymentStatus, code: str, message: str) -> Non
     draft.update(error_code=code, error_message=message, completed_at=draft.now, bake_until=None)
     draft.set_status(status)
     draft.last_good = status is D.SUCCEEDED and not draft.halted
-    if wanted(draft.snapshot, status) and draft.deployment.batch:
+    if wanted(draft.deployment, draft.snapshot.request, status) and draft.deployment.batch:
         draft.rollback, note = rollback(draft.snapshot, draft.targets, draft.health)
         draft.update(rollback_note=note)

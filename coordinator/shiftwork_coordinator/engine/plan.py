@@ -11,7 +11,7 @@ from shiftwork_contract.messages import Probe
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.model.rows import Asked, CommandRow, History, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TimedReading, TrafficSeen
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
 
 UNSURE = ("unknown", "starting", "draining")
@@ -59,6 +59,7 @@ def _known(snapshot: Snapshot, now: float) -> Snapshot:
         snapshot,
         agents={name: _agent(target, now) for name, target in snapshot.targets.items()},
         traffic={name: _kept(snapshot, target, now) for name, target in snapshot.targets.items()},
+        alarms={name: AlarmSeen("OK") for name in snapshot.deployment.settings.alarms.cloudwatch},
     )
 
 

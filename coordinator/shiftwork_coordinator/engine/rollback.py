@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
-from shiftwork_coordinator.model.rows import Installed, Request, Target
+from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
 
-def wanted(snapshot: Snapshot, status: DeploymentStatus) -> bool:
+def wanted(deployment: Deployment, request: Request, status: DeploymentStatus) -> bool:
     """Whether an ended deployment asks for a rollback. A rollback is never rolled back itself."""
-    deployment, request = snapshot.deployment, snapshot.request
     if deployment.creator == "codeDeployRollback" or not deployment.started_at:
         return False
     if status is DeploymentStatus.FAILED:
         return "failure" in deployment.rollback_on
+    if deployment.error_code in (ALARM_ACTIVE, ALARM_UNREADABLE):
+        return "alarm" in deployment.rollback_on
     return status is DeploymentStatus.STOPPED and _on_stop(request, deployment.rollback_on)
 
 

@@ -29,10 +29,10 @@ class Deployment(Row, frozen=True):
     """One run. `serial` rises with creation over all deployments: it orders the queue and the agents' commands.
 
     `floor` is minimum healthy hosts in instances, computed once. `batch` is the number of the batch under way, 0
-    before the first. `held_since` and `unsettled_since` are when it began to wait for capacity, and to know whether
-    what it updated is in service. `halted_*` are set when it will fail or stop but targets are still finishing.
-    `error_*` are final. `least_in_service` is the lowest count of targets in service since it started. `parameters` are
-    variables for hooks; `previous_*` is what a rollback goes back to.
+    before the first. `held_since`, `unsettled_since` and `alarms_unread_since` are when it began to wait for capacity,
+    to know whether what it updated is in service, and for an alarm's answer. `halted_*` are set when it will fail or
+    stop but targets are still finishing. `error_*` are final. `least_in_service` is the lowest count of targets in
+    service since it started. `parameters` are variables for hooks; `previous_*` is what a rollback goes back to.
     """
 
     id: str
@@ -68,6 +68,7 @@ class Deployment(Row, frozen=True):
     held_since: float | None = None
     facts_since: float | None = None
     unsettled_since: float | None = None
+    alarms_unread_since: float | None = None
     halted_code: str = ""
     halted_message: str = ""
     halted_at: float | None = None

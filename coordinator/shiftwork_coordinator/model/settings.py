@@ -33,6 +33,21 @@ class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"wi
     then: Literal["proceed", "fail"] = "proceed"
 
 
+class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """CloudWatch alarms that stop a deployment while they are red, metric or composite; read every `every` seconds.
+
+    `only_transitions`: only an alarm that turned red after the start counts. An alarm that cannot be read stops too,
+    unless `ignore_unreadable`.
+    """
+
+    cloudwatch: tuple[str, ...] = ()
+    ignore_unreadable: bool = False
+    only_transitions: bool = False
+    every: Annotated[float, msgspec.Meta(ge=1)] = 5.0
+    region: str = ""
+    role_arn: str = ""
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`start_within` and `event` as in CodeDeploy (5 min, 1 h). Cut off for `offline_for`, an agent starts no further
     event; heard last more than `silent_after` ago, a target is not in service."""
@@ -58,6 +73,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health: HealthCheck | None = None
     quiet: Quiet = Quiet()
     rollback: tuple[RollbackEvent, ...] = ()
+    alarms: Alarms = Alarms()
     bake: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_failed: Annotated[int, msgspec.Meta(ge=0)] | None = None
     limits: Limits = Limits()
@@ -101,7 +117,7 @@ class ApplicationFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DURATIONS = frozenset(
-    {"interval", "timeout", "for", "at_most", "bake", "start_within", "event", "offline_for", "silent_after"}
+    {"interval", "timeout", "for", "at_most", "bake", "every", "start_within", "event", "offline_for", "silent_after"}
     | {"block_within", "allow_within", "healthy_wait"}
 )
 """Keys whose value may be written `500ms`, `30s`, `5m` or `1h` instead of a number of seconds."""

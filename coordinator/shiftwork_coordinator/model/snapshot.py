@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -55,12 +56,20 @@ class AgentSeen(msgspec.Struct, frozen=True):
     gate: GateState | None = None
 
 
+class AlarmSeen(msgspec.Struct, frozen=True):
+    """An alarm's last answer. `changed_at` is when the alarm came into this state; `reason` is the alarm's own."""
+
+    state: Literal["OK", "ALARM", "INSUFFICIENT_DATA", "UNREADABLE"]
+    reason: str = ""
+    changed_at: float | None = None
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything a decision may depend on besides the time.
 
     `blocked_by` is the id of the deployment that must end before this one may start. `commands` are keyed by
-    (instance, stage), `asked` by (instance, verb). `health`: see rows.Health; absent = never deployed. `epoch` goes
-    into commands.
+    (instance, stage), `asked` by (instance, verb), `alarms` by name; one that was not read yet is not there. `health`:
+    see rows.Health; absent = never deployed. `epoch` goes into commands.
     """
 
     deployment: Deployment
@@ -75,4 +84,5 @@ class Snapshot(msgspec.Struct, frozen=True):
     health: Mapping[str, bool] = {}
     last_good: Revision | None = None
     balancers: tuple[str, ...] = ()
+    alarms: Mapping[str, AlarmSeen] = {}
     blocked_by: str = ""

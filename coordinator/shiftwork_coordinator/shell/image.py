@@ -8,7 +8,7 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, Installed, Request, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TrafficSeen
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Snapshot, TrafficSeen
 from shiftwork_coordinator.store import Add, Change, Put, PutEvent, Store
 
 
@@ -45,6 +45,7 @@ class Image:
         agents: Mapping[str, AgentSeen],
         traffic: Mapping[str, tuple[TrafficSeen, ...]],
         balancers: tuple[str, ...],
+        alarms: Mapping[str, AlarmSeen],
         blocked_by: str,
     ) -> Snapshot:
         return Snapshot(
@@ -60,6 +61,7 @@ class Image:
             health=self.health,
             last_good=self.last_good,
             balancers=balancers,
+            alarms=alarms,
             blocked_by=blocked_by,
         )
 

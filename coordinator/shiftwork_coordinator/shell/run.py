@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
+from shiftwork_coordinator import alarms
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
@@ -27,6 +28,7 @@ from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.observe import TrafficObserver
 from shiftwork_coordinator.shell.perform import Performer
+from shiftwork_coordinator.shell.watch_alarms import AlarmObserver
 from shiftwork_coordinator.store import Change, Fenced, Put, Store, Unchanged
 
 log = structlog.get_logger()
@@ -204,7 +206,8 @@ class Run:
         agents = {name: self.home.agents.seen(name, group_id) for name in self.image.targets}
         names = tuple(b.name for b in outside.at.balancers) if outside else ()
         seen = outside.observer.seen if outside else {}
-        return self.image.snapshot(self.home.epoch, agents, seen, names, self.home.blocked_by(self))
+        red = outside.alarms.seen if outside else {}
+        return self.image.snapshot(self.home.epoch, agents, seen, names, red, self.home.blocked_by(self))
 
     async def _last_good(self, revision: Revision) -> list[Change]:
         group = await self.home.store.group_by_id(self.image.deployment.group_id)
@@ -312,15 +315,22 @@ class Outside:
         servers = list(self.at.servers.values())
         self.observer = TrafficObserver(self.at.balancers, servers, home.clock, run.hurried, run.wake)
         self._performer = Performer(run.id, self.at.balancers, self.at.servers, home.clock, home.may_call, run.record)
-        self._observing = group.create_task(self.observer.run()) if self.at.balancers else None
+        watched = deployment.settings.alarms
+        self.alarms = AlarmObserver(watched, alarms.connect(watched), run.wake)
+        self._observing: list[asyncio.Task[None]] = []
+        if self.at.balancers:
+            self._observing.append(group.create_task(self.observer.run()))
+        if watched.cloudwatch and not deployment.rollback_of:
+            self._observing.append(group.create_task(self.alarms.run()))
 
     def start(self, actions: Sequence[Action]) -> None:
         self._performer.start(actions, self._group)
 
     async def close(self) -> None:
-        if self._observing is not None:
-            self._observing.cancel()
+        for task in self._observing:
+            task.cancel()
         try:
             await self.at.close()
+            await self.alarms.close()
         except Exception as err:
             log.warning("a load balancer driver did not close", deployment_id=self._id, exc_info=err)

@@ -120,7 +120,7 @@ async def test_a_bad_shiftwork_yml_is_refused_with_its_place_and_changes_nothing
         APPLY.replace("interval: 500ms", "interval: 0s"): "interval is 0 and must be more than 0",
         APPLY.replace("interval: 500ms", "healthy: 0"): "healthy is 0",
         APPLY.replace('http: "http://{address}:8080/"', "tcp: nowhere"): "not host:port",
-        APPLY.replace("    bake", "    rollback: [alarm]\n    bake"): "this version watches none",
+        APPLY.replace("    bake", "    rollback: [alarm]\n    bake"): "it watches none",
         "": "empty",
     }
     for text, expected in cases.items():

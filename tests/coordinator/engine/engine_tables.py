@@ -15,9 +15,9 @@ from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import itinerary
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Installed, Request, Target
-from shiftwork_coordinator.model.settings import GroupSettings, Instances, Limits
+from shiftwork_coordinator.model.settings import Alarms, GroupSettings, Instances, Limits
 from shiftwork_coordinator.model.settings import Quiet as QuietSettings
-from shiftwork_coordinator.model.snapshot import AgentSeen, QuietSeen, Snapshot, TimedReading, TrafficSeen
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, QuietSeen, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
 
 NOW = 1000.0
@@ -60,10 +60,11 @@ def snapshot(given: dict[str, Any]) -> Snapshot:
         | {("web-1", verb): _asked(verb, row) for verb, row in given.get("asked", {}).items()},
         agents=heard,
         traffic=seen if balancers else {},
-        installed={name: Installed("g", name, "sha256:old") for name in targets},
+        installed={name: Installed("g", name, given.get("installed", "sha256:old")) for name in targets},
         health={name: value for name, value in health.items() if value is not None},
         last_good=OLD,
         balancers=balancers,
+        alarms={name: _alarm(*row) for name, row in given.get("alarms", {}).items()},
         blocked_by=given.get("blocked_by", ""),
     )
 
@@ -76,9 +77,18 @@ def _deployment(given: dict[str, Any], balancers: tuple[str, ...]) -> Deployment
         load_balancers=({"sim": {}},) if balancers else (),
         quiet=QuietSettings(**given.get("quiet", {})),
         limits=Limits(**given.get("limits", {})),
+        alarms=Alarms(**given.get("watch", {})),
     )
     row = {"status": "InProgress", "started_at": 100, "batch": 1, "floor": 2, **given.get("deployment", {})}
-    for name in ("started_at", "halted_at", "bake_until", "held_since", "facts_since", "unsettled_since"):
+    for name in (
+        "started_at",
+        "halted_at",
+        "bake_until",
+        "held_since",
+        "facts_since",
+        "unsettled_since",
+        "alarms_unread_since",
+    ):
         if row.get(name) is not None:
             row[name] = NOW - row[name]
     row["status"] = DeploymentStatus(row["status"])
@@ -120,6 +130,10 @@ def _agent(row: dict[str, Any]) -> AgentSeen:
 def _seen(name: str, readings: list[list[Any]]) -> tuple[TrafficSeen, ...]:
     timed = [TimedReading(s, count, process, "", "", NOW - ago, NOW - ago) for s, count, process, ago in readings]
     return (TrafficSeen(name, timed[0], timed[1] if len(timed) > 1 else None),)
+
+
+def _alarm(state: Any, ago: float | None = None) -> AlarmSeen:
+    return AlarmSeen(state, f"it is {state}", None if ago is None else NOW - ago)
 
 
 def _request(row: dict[str, Any]) -> Request:

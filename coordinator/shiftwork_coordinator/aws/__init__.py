@@ -1,0 +1,1 @@
+"""What all drivers for AWS share: clients, and errors in our words."""
