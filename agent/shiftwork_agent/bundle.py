@@ -16,6 +16,7 @@ from shiftwork_contract.archive import Content, Limits, Member, members
 from shiftwork_contract.archive_tree import IMPLIED_MODE, Tree
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.revision import BundleType, Revision
+from shiftwork_contract.statement import read
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
@@ -68,9 +69,12 @@ def verify_archive(path: Path, revision: Revision) -> None:
 
 
 def verify_tree(unpacked: Unpacked, revision: Revision) -> None:
-    """Raises InvalidRequest unless the tree is the one that the revision is pinned to."""
+    """Raises InvalidRequest unless the tree is the one that the revision is pinned to, and that was signed."""
     if revision.digest_of == "tree" and unpacked.tree != revision.identity:
         raise _other(revision, f"its tree digest is {unpacked.tree} instead of {revision.identity}")
+    signed = read(revision.signed.statement).revision if revision.signed else unpacked.tree
+    if signed != unpacked.tree:
+        raise _other(revision, f"its tree digest is {unpacked.tree}, and {signed} was signed")
 
 
 def _other(revision: Revision, difference: str) -> InvalidRequest:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
+from shiftwork_agent.layout import DEFAULT_SIGNERS
 from shiftwork_contract.errors import InvalidRequest
+
+ROLLBACK_MOST = 100
+"""Statements of an application that are remembered (accepted.KEPT)."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`coordinators` are tried in turn. `install_root` is put before every destination of an AppSpec's `files` and
     given to hooks as SHIFTWORK_INSTALL_ROOT; empty means the host's own root. `address` is what the agent announces
     and where a gate with an empty host listens. `output_limit` bounds one event's output on disk, in bytes;
-    `keep_commands` is how many ended commands keep theirs."""
+    `keep_commands` is how many ended commands keep theirs. The last four are the host owner's word on what may run here
+    and where it may go, which no message of a coordinator changes; see trust.py and install/roots.py."""
 
-    coordinators: tuple[str, ...]
+    coordinators: tuple[str, ...] = ()
     name: str = ""
     install_root: str = ""
     address: str = ""
@@ -25,10 +31,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_commands: int = 50
     log_format: str = "text"
     log_level: str = "info"
+    require_signed: bool = False
+    allowed_signers: str = DEFAULT_SIGNERS
+    rollback_window: int = 10
+    allowed_destinations: tuple[str, ...] = ()
 
 
-def load(path: Path) -> Config:
-    """Raises InvalidRequest naming the file and the setting."""
+def load(path: Path, *, joined: bool = True) -> Config:
+    """Raises InvalidRequest naming the file and the setting. Only who has joined (`joined`) needs coordinators."""
     import yaml
 
     try:
@@ -41,21 +51,32 @@ def load(path: Path) -> Config:
     except (yaml.YAMLError, msgspec.ValidationError) as err:
         known = ", ".join(Config.__struct_fields__)
         raise InvalidRequest(f"cannot use {path}: {err}; settings are {known}") from err
-    return checked(config, path)
+    return checked(config, path, joined=joined)
 
 
-def checked(config: Config, path: Path) -> Config:
+def load_if_there(path: Path) -> Config:
+    """As `load` for one who need not have joined; the defaults where there is no such file."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Config()
+    except OSError:
+        pass  # `load` says what is wrong
+    return load(path, joined=False)
+
+
+def checked(config: Config, path: Path, *, joined: bool = True) -> Config:
     """`config` itself when its values can be used. Raises InvalidRequest naming the first that cannot."""
-    problem = next((text for wrong, text in _problems(config) if wrong), "")
+    problem = next((text for wrong, text in _problems(config, joined) if wrong), "")
     if problem:
         raise InvalidRequest(f"cannot use {path}: {problem}")
     return config
 
 
-def _problems(config: Config) -> list[tuple[bool, str]]:
+def _problems(config: Config, joined: bool) -> list[tuple[bool, str]]:
     wrong_urls = [url for url in config.coordinators if not _is_url(url)]
     return [
-        (not config.coordinators, "coordinators is empty; name at least one https://host:port"),
+        (joined and not config.coordinators, "coordinators is empty; name at least one https://host:port"),
         (bool(wrong_urls), f"coordinators has {wrong_urls[:1]}; write https://host:port"),
         (
             bool(config.install_root) and not config.install_root.startswith("/"),
@@ -72,7 +93,23 @@ def _problems(config: Config) -> list[tuple[bool, str]]:
             config.log_level not in ("debug", "info", "warning", "error"),
             f"log_level is {config.log_level!r}; write debug, info, warning or error",
         ),
+        (
+            not config.allowed_signers.startswith("/"),
+            f"allowed_signers is {config.allowed_signers!r}; write an absolute path",
+        ),
+        (
+            not 1 <= config.rollback_window <= ROLLBACK_MOST,
+            f"rollback_window is {config.rollback_window} statements; write 1 to {ROLLBACK_MOST}",
+        ),
+        (
+            any(not _is_plain(root) for root in config.allowed_destinations),
+            f"allowed_destinations is {list(config.allowed_destinations)}; write absolute paths without `..`",
+        ),
     ]
+
+
+def _is_plain(path: str) -> bool:
+    return path.startswith("/") and posixpath.normpath(path) == (path.rstrip("/") or "/")
 
 
 def _is_url(text: str) -> bool:
@@ -92,7 +129,7 @@ def dump(config: Config) -> bytes:
     """`config` as YAML; settings at their default are left out."""
     import yaml
 
-    default = Config(coordinators=())
+    default = Config()
     values = {
         field: list(value) if isinstance(value, tuple) else value
         for field in Config.__struct_fields__

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -46,6 +47,7 @@ from shiftwork_contract.messages import (
 )
 
 log = logging.getLogger(__name__)
+Wish = TypeVar("Wish", Watch, SetGate)
 
 FEATURES = ("gate", "quiet", "prepare", "output")
 STATUS_PAUSE = 0.25
@@ -192,11 +194,18 @@ class Agent:
             kind = type(message).__name__
             log.warning("ignoring a message of a past epoch", extra={"kind": kind, "epoch": message.epoch})
         elif isinstance(message, Watch):
-            self.watches.set(message)
+            self.watches.set(self._allowed(message))
         elif isinstance(message, Unwatch):
             self.watches.drop(message.group_id)
         else:
-            self._gate_orders.put_nowait(message)
+            self._gate_orders.put_nowait(self._allowed(message))
+
+    def _allowed(self, message: Wish) -> Wish:
+        """Where only signed code runs, a health check's command does not: the check then fails and says so."""
+        check = message.health
+        if check is None or not check.command or not self.config.require_signed:
+            return message
+        return msgspec.structs.replace(message, health=msgspec.structs.replace(check, command=()))
 
     async def _set_gates(self) -> None:
         """In the order they came."""

@@ -60,6 +60,10 @@ class Installer(Protocol):
         """Fetches, verifies, unpacks; checks AppSpec and install plan. Changes nothing that serves."""
         ...
 
+    async def admit(self, command: Command) -> object:
+        """Raises unless this host's owner lets the command's revision run here."""
+        ...
+
     async def install(self, command: Command) -> None: ...
 
     def bundle_dir(self, identity: str) -> Path: ...
@@ -274,6 +278,8 @@ class Executor:
         command = entry.command
         revision = self._revision(command, event)
         try:
+            if not resumed and event not in RUNS_INSTALLED_REVISION:
+                await self.installer.admit(command)
             scripts = self._scripts(revision, event)
         except ShiftworkError as err:
             return Outcome(EventStatus.FAILED, _unknown(f"{err.message} (revision {revision})"), revision)

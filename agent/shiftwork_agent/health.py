@@ -53,7 +53,10 @@ async def _ask(check: HealthCheck) -> Probe:
         return await _ask_tcp(check.tcp)
     if check.command:
         return await _ask_command(check.command)
-    raise InvalidRequest("cannot check health: the check names none of http, tcp, command")
+    raise InvalidRequest(
+        "cannot check health: the check names none of http, tcp, command; where require_signed is set, the coordinator"
+        " cannot have a command run"
+    )
 
 
 async def _ask_http(url: str) -> Probe:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +15,11 @@ from shiftwork_agent.install.apply import Applier, GroupFiles, Step
 from shiftwork_agent.install.host import RealHost, listing
 from shiftwork_agent.install.model import FORMAT, Change, Installed, Plan
 from shiftwork_agent.install.plan import plan
+from shiftwork_agent.install.roots import within
 from shiftwork_agent.install.wanted import Accounts, wanted
 from shiftwork_agent.layout import safe_name
 from shiftwork_agent.store import Store
+from shiftwork_agent.trust import Admitted, Trust
 from shiftwork_contract.appspec import ServerAppSpec, parse_server
 from shiftwork_contract.errors import AppSpecError, InvalidRequest, ShiftworkError
 from shiftwork_contract.lifecycle import RUNS_INSTALLED_REVISION, LifecycleEvent
@@ -46,10 +48,12 @@ class Installer:
         store: Store | None = None,
         accounts: Accounts | None = None,
         step: Step = lambda name: None,
+        trust: Trust | None = None,
+        destinations: Sequence[str] = (),
     ) -> None:
         self._groups, self._root, self._fetcher, self._step = state / "groups", install_root, fetcher, step
         self.store = store or Store(state)
-        self._accounts = accounts or Accounts()
+        self._accounts, self._trust, self._destinations = accounts or Accounts(), trust, destinations
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_use: defaultdict[str, int] = defaultdict(int)
 
@@ -58,18 +62,29 @@ class Installer:
 
         Nothing that serves is touched. What a BeforeInstall script may still put right is left to `install` to judge.
         """
-        revision = command.revision
+        revision, admitted = command.revision, await self.admit(command)
         with self._using(revision.identity):
             async with self._fetching[revision.identity]:
                 if await asyncio.to_thread(self._needs_fetching, command):
                     await self._bring(revision)
             await asyncio.to_thread(self._check, command)
             await asyncio.to_thread(self._prune, command)
+        if admitted and self._trust:
+            await self._trust.accept(admitted, self._installed_trees)
+
+    async def admit(self, command: Command) -> Admitted | None:
+        """Raises InvalidRequest unless this host's owner lets the command's revision run here; changes nothing."""
+        if self._trust is None:
+            return None
+        about = await asyncio.to_thread(self.store.about, command.revision.identity)
+        return await self._trust.admit(command, about.tree if about else "", self._installed_trees)
 
     async def install(self, command: Command) -> None:
         """Afterwards the group has this revision; if it raises, it has what it had before, byte for byte."""
         if self.store.about(command.revision.identity) is None:
             await self.prepare(command)
+        else:
+            await self.admit(command)
         with self._using(command.revision.identity):
             await asyncio.to_thread(self._install, command)
 
@@ -165,7 +180,8 @@ class Installer:
     def _plan(self, command: Command, appspec: ServerAppSpec, token: str) -> Plan:
         host = RealHost(self._root)
         owned = {one.path: one for one in self._files(command.group_id).installed().owned}
-        found = wanted(appspec, listing(self.bundle_dir(command.revision.identity)), host.resolve, self._accounts)
+        resolve = within(self._destinations, host.resolve)
+        found = wanted(appspec, listing(self.bundle_dir(command.revision.identity)), resolve, self._accounts)
         return plan(found, owned, host, appspec.file_exists_behavior or command.file_exists_behavior, token)
 
     def _install(self, command: Command) -> None:
@@ -180,6 +196,10 @@ class Installer:
                 FORMAT, command.group_id, identity, command.deployment_id, command.sequence, made.owned
             )  # fmt: skip
             Applier(self._root, files, Change(FORMAT, str(self.bundle_dir(identity)), made, after), self._step).run()
+
+    def _installed_trees(self) -> set[str]:
+        found = (self.store.about(state.installed) for state in self.groups())
+        return {about.tree for about in found if about}
 
     def _prune(self, command: Command) -> None:
         installed = {state.installed for state in self.groups()}

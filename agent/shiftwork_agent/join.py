@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shiftwork_agent import identity, status
-from shiftwork_agent.config import Config, checked, dump
+from shiftwork_agent.config import Config, checked, dump, load_if_there
 from shiftwork_agent.https import Answer, ask, trusted_ca
 from shiftwork_agent.identity import Identity
 from shiftwork_agent.layout import Layout, sync_directory, write_atomically
@@ -61,7 +61,8 @@ def _silent(line: str) -> None: ...
 
 
 async def join(wish: Wish, layout: Layout, config_file: Path, tell: Callable[[str], None] = _silent) -> Identity:
-    """Makes a key, gets a certificate for it, writes both and agent.yml. What is installed here stays.
+    """Makes a key, gets a certificate for it, writes both and agent.yml. What is installed here stays, and so do other
+    settings that agent.yml has.
 
     Commands, reports and the epoch of a coordinator before are forgotten: another one counts anew. While it waits
     for an approval it says so to `tell`; interrupted and called again, it goes on with the same key.
@@ -69,7 +70,9 @@ async def join(wish: Wish, layout: Layout, config_file: Path, tell: Callable[[st
     """
     url, fingerprint = _checked_url(wish.url), _fingerprint(wish)
     name = wish.name or socket.gethostname()
-    given = Config((url,), name=name, install_root=wish.install_root, address=wish.address)
+    given = msgspec.structs.replace(
+        load_if_there(config_file), coordinators=(url,), name=name, install_root=wish.install_root, address=wish.address
+    )
     checked(given, config_file)
     if layout.about.exists() and not wish.force:
         known = identity.load(layout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Scripts
 from shiftwork_agent.layout import Layout
@@ -33,16 +34,25 @@ class LateInstaller:
         if self._made is None:
             from shiftwork_agent.fetch import Fetcher
             from shiftwork_agent.installer import Installer
+            from shiftwork_agent.trust import Policy, Trust
 
             fetcher = Fetcher(
                 coordinator=lambda: self.link.coordinator or self._config.coordinators[0],
                 tls=lambda: self.link.context or True,
             )
-            self._made = Installer(self._layout.state, Path(self._config.install_root or "/"), fetcher)
+            config = self._config
+            policy = Policy(config.require_signed, config.allowed_signers, config.rollback_window)
+            self._made = Installer(
+                self._layout.state, Path(config.install_root or "/"), fetcher,
+                trust=Trust(policy, self._layout.accepted, SystemClock()), destinations=config.allowed_destinations,
+            )  # fmt: skip
         return self._made
 
     async def prepare(self, command: Command) -> None:
         await self._installer().prepare(command)
+
+    async def admit(self, command: Command) -> object:
+        return await self._installer().admit(command)
 
     async def install(self, command: Command) -> None:
         await self._installer().install(command)

@@ -15,6 +15,7 @@ from shiftwork_contract.errors import InvalidRequest
 
 DEFAULT_STATE = Path("/var/lib/shiftwork-agent")
 DEFAULT_CONFIG = Path("/etc/shiftwork-agent/agent.yml")
+DEFAULT_SIGNERS = "/etc/shiftwork-agent/allowed_signers"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
 
@@ -57,6 +58,11 @@ class Layout:
     def contact(self) -> Path:
         """When the coordinator was heard last: boot id and seconds since boot."""
         return self.state / "contact"
+
+    @property
+    def accepted(self) -> Path:
+        """The signed statements that this host has accepted."""
+        return self.state / "accepted.json"
 
     @property
     def gates(self) -> Path:

@@ -13,11 +13,13 @@ import msgspec
 
 from shiftwork_agent import hooks, status
 from shiftwork_agent.clock import SystemClock
-from shiftwork_agent.layout import DEFAULT_STATE, Layout
+from shiftwork_agent.config import load_if_there
+from shiftwork_agent.layout import DEFAULT_CONFIG, DEFAULT_STATE, Layout
 from shiftwork_agent.local_run import OUTPUT_LIMIT, Deployment, EventResult, LocalRun, Wish
+from shiftwork_agent.trust import Policy
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.lifecycle import EventStatus
-from shiftwork_contract.revision import BundleType
+from shiftwork_contract.revision import BundleType, Signed
 
 FAILED = 1
 
@@ -48,10 +50,22 @@ FAILED = 1
     help="Put before every destination.",
 )  # fmt: skip
 @click.option(
+    "--signature", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The statement that was signed; the signature lies next to it, in FILE.sig.",
+)  # fmt: skip
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_CONFIG,
+    show_default=True, help="The agent's settings: what needs a signature, where may be installed.",
+)  # fmt: skip
+@click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
 )
-def local_command(bundle: Path, events: str, state: Path, install_root: Path, output: str, **given: Any) -> None:
+def local_command(
+    bundle: Path, events: str, state: Path, install_root: Path, output: str, signature: Path | None, config_file: Path,
+    **given: Any,
+) -> None:  # fmt: skip
     """Deploy a bundle to this host, without a coordinator. Exits with 1 if the deployment failed."""
+    settings = load_if_there(config_file)
     layout = Layout(state.absolute())
     try:
         layout.create()
@@ -62,6 +76,9 @@ def local_command(bundle: Path, events: str, state: Path, install_root: Path, ou
         bundle=bundle,
         events=tuple(event.strip() for event in events.split(",") if event.strip()),
         install_root=str(install_root.absolute()),
+        signed=_signed(signature) if signature else None,
+        policy=Policy(settings.require_signed, settings.allowed_signers, settings.rollback_window),
+        destinations=settings.allowed_destinations,
         **{name: value for name, value in given.items() if value is not None},
     )
     told = _tell if output == "text" else _say_nothing
@@ -77,6 +94,14 @@ def local_command(bundle: Path, events: str, state: Path, install_root: Path, ou
         click.echo(f"{deployment.deployment_id}  {deployment.status}")
     if deployment.status == "Failed":
         click.get_current_context().exit(FAILED)
+
+
+def _signed(statement: Path) -> Signed:
+    signature = statement.with_name(f"{statement.name}.sig")
+    try:
+        return Signed(statement.read_text("ascii"), signature.read_text("ascii"))
+    except (OSError, UnicodeError) as err:
+        raise InvalidRequest(f"cannot read the signature {signature} of {statement}: {err}") from err
 
 
 async def _interruptible(run: LocalRun) -> Deployment:

@@ -17,13 +17,14 @@ from shiftwork_agent.clock import Clock
 from shiftwork_agent.hooks import EventRun, Shim
 from shiftwork_agent.installer import Installer
 from shiftwork_agent.layout import Layout, safe_name
+from shiftwork_agent.trust import Policy, Trust
 from shiftwork_contract.appspec import APPSPEC_NAMES, ServerAppSpec, parse_server
 from shiftwork_contract.archive import Inspection, Limits, inspect, pack
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
 from shiftwork_contract.errors import AppSpecError, InvalidRequest, ShiftworkError
 from shiftwork_contract.lifecycle import RUNS_INSTALLED_REVISION, EventStatus, LifecycleEvent
 from shiftwork_contract.messages import Command
-from shiftwork_contract.revision import BundleType, Revision, bundle_type
+from shiftwork_contract.revision import BundleType, Revision, Signed, bundle_type
 
 E = LifecycleEvent
 DEFAULT_EVENTS: tuple[str, ...] = (
@@ -46,6 +47,9 @@ class Wish(msgspec.Struct, frozen=True):
     appspec: str = ""
     type: str = ""
     install_root: str = "/"
+    signed: Signed | None = None
+    policy: Policy = Policy()
+    destinations: tuple[str, ...] = ()
 
 
 class EventResult(msgspec.Struct, rename="camel"):
@@ -95,7 +99,10 @@ class LocalRun:
             except InvalidRequest as err:
                 return self._refused(err)
             events = self._checked_events(found)
-            return await self._deploy(Revision(found.identity, "file:", bundle_type=kind), events, archive)
+            return await self._deploy(self._revision(found, kind), events, archive)
+
+    def _revision(self, found: Inspection, kind: BundleType) -> Revision:
+        return Revision(found.identity, "file:", bundle_type=kind, signed=self._wish.signed)
 
     def _refused(self, err: InvalidRequest) -> Deployment:
         """An archive that cannot be unpacked is a failed deployment, as it is on a host with a coordinator."""
@@ -111,7 +118,11 @@ class LocalRun:
         from shiftwork_agent.store import Store
 
         store = Store(self._layout.state, appspec_names=self._names)
-        return Installer(self._layout.state, Path(self._wish.install_root), Source(archive), store=store)
+        trust = Trust(self._wish.policy, self._layout.accepted, self._clock)
+        return Installer(
+            self._layout.state, Path(self._wish.install_root), Source(archive), store=store, trust=trust,
+            destinations=self._wish.destinations,
+        )  # fmt: skip
 
     def _checked_events(self, found: Inspection) -> tuple[str, ...]:
         if found.appspec is None:

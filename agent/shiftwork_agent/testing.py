@@ -68,6 +68,9 @@ class FakeInstaller:
         self.prepared.append(command.revision.identity)
         self._fail("prepare")
 
+    async def admit(self, command: Command) -> None:
+        self._fail("admit")
+
     async def install(self, command: Command) -> None:
         self._fail("install")
         state = GroupState(command.group_id, command.revision.identity, command.deployment_id)

@@ -60,6 +60,15 @@ async def test_a_second_join_needs_force(
     assert layout.key.read_text() != key
 
 
+async def test_joining_takes_nothing_back_that_the_host_s_owner_has_set(
+    secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yml").write_text("require_signed: true\nallowed_destinations: [/srv]\n")
+    await join(Wish(secure.url, authority.token, "a"), layout, tmp_path / "a.yml")
+    found = config.load(tmp_path / "a.yml")
+    assert (found.require_signed, found.allowed_destinations, found.coordinators) == (True, ("/srv",), (secure.url,))
+
+
 async def test_a_coordinator_with_another_ca_never_sees_the_token(
     secure: FakeCoordinator, authority: Authority, layout: Layout, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shiftwork_agent.config import Config
 from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator.api.routes import table
 from shiftwork_coordinator.model.parameters import Parameter
@@ -51,6 +52,12 @@ def test_every_setting_of_a_config_a_health_check_and_a_parameter_is_named() -> 
     for kind in (ConfigSettings, HealthCheck, Parameter):
         for name in kind.__struct_fields__:
             assert f"`{name}`" in text, f"{kind.__name__}.{name}"
+
+
+@pytest.mark.parametrize("name", Config.__struct_fields__)
+def test_every_setting_of_the_agent_is_explained(name: str) -> None:
+    rows = [line for line in (ROOT / "docs/agent.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(rows) == 1
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:
