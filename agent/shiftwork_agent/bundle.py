@@ -15,6 +15,7 @@ from shiftwork_contract.appspec import APPSPEC_NAMES
 from shiftwork_contract.archive import Content, Limits, Member, members
 from shiftwork_contract.archive_tree import IMPLIED_MODE, Tree
 from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.place import shown
 from shiftwork_contract.revision import BundleType, Revision
 from shiftwork_contract.statement import read
 
@@ -55,17 +56,30 @@ def unpack(
     return Unpacked(tree.identity(), os.fsdecode(tree.top()), tree.size, len(tree.entries()), found[0] if found else "")
 
 
-def verify_archive(path: Path, revision: Revision) -> None:
-    """Raises InvalidRequest unless the archive is the one that the revision is pinned to."""
-    if revision.size and path.stat().st_size != revision.size:
-        raise _other(revision, f"it has {path.stat().st_size} bytes instead of {revision.size}")
-    wanted = revision.identity.removeprefix("sha256:") if revision.digest_of == "archive" else revision.archive_sha256
-    if not wanted:
-        return
-    with path.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != wanted:
-        raise _other(revision, f"its sha256 is {found} instead of {wanted}")
+class Measured:
+    """An archive that is measured while it is read. Its bytes are digested only where their digest is the pin: a tree
+    has one of its own."""
+
+    def __init__(self, content: BinaryIO, revision: Revision) -> None:
+        self._content, self._revision = content, revision
+        self._digest = hashlib.sha256() if revision.digest_of == "archive" else None
+        self._size = 0
+
+    def read(self, count: int = -1) -> bytes:
+        piece = self._content.read(count)
+        self._size += len(piece)
+        if self._digest is not None:
+            self._digest.update(piece)
+        return piece
+
+    def verify(self) -> None:
+        """After the last byte: raises InvalidRequest unless the archive is the one that the revision is pinned to."""
+        revision = self._revision
+        if revision.size and self._size != revision.size:
+            raise _other(revision, f"it has {self._size} bytes instead of {revision.size}")
+        found = f"sha256:{self._digest.hexdigest()}" if self._digest is not None else revision.identity
+        if found != revision.identity:
+            raise _other(revision, f"its digest is {found} instead of {revision.identity}")
 
 
 def verify_tree(unpacked: Unpacked, revision: Revision) -> None:
@@ -79,8 +93,8 @@ def verify_tree(unpacked: Unpacked, revision: Revision) -> None:
 
 def _other(revision: Revision, difference: str) -> InvalidRequest:
     return InvalidRequest(
-        f"cannot use the bundle from {revision.url}: {difference}; it was changed after the deployment was created,"
-        " or damaged on the way",
+        f"cannot use the bundle from {shown(revision.url)}: {difference}; it was changed after the deployment was"
+        " created, or damaged on the way",
         code="DigestMismatch",
     )
 

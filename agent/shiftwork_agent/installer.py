@@ -9,8 +9,10 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
 
+from shiftwork_agent.arrival import Arrival
+from shiftwork_agent.fetch.target import Sink
 from shiftwork_agent.install.apply import Applier, GroupFiles, Step
 from shiftwork_agent.install.host import RealHost, listing
 from shiftwork_agent.install.model import FORMAT, Change, Installed, Plan
@@ -24,6 +26,7 @@ from shiftwork_contract.appspec import ServerAppSpec, parse_server
 from shiftwork_contract.errors import AppSpecError, InvalidRequest, ShiftworkError
 from shiftwork_contract.lifecycle import RUNS_INSTALLED_REVISION, LifecycleEvent
 from shiftwork_contract.messages import Command, GroupState
+from shiftwork_contract.place import shown
 from shiftwork_contract.revision import Revision
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ SCRIPTS_MAY_CHANGE = {"MissingSource", "FileExists", "UnknownAccount"}
 
 
 class Fetches(Protocol):
-    async def fetch(self, revision: Revision, into: Path) -> None: ...
+    async def fetch(self, revision: Revision, sink: Sink) -> None: ...
 
 
 class Installer:
@@ -151,10 +154,13 @@ class Installer:
         return not self.store.is_pristine(identity)
 
     async def _bring(self, revision: Revision) -> None:
-        with _translated(f"cannot unpack the bundle from {revision.url}"), self.store.staging() as staging:
-            archive = staging / "archive"
-            await self._fetcher.fetch(revision, archive)
-            await asyncio.to_thread(self.store.add, archive, revision, staging)
+        with _translated(f"cannot unpack the bundle from {shown(revision.url)}"), self.store.staging() as staging:
+            arrival = Arrival(lambda content: self.store.add(cast(BinaryIO, content), revision, staging))
+            try:
+                await self._fetcher.fetch(revision, arrival)
+                await arrival.finish()
+            finally:
+                await arrival.close()
 
     def _check(self, command: Command) -> None:
         self.store.touch(command.revision.identity)

@@ -14,6 +14,8 @@ import msgspec
 
 from shiftwork_agent import hooks
 from shiftwork_agent.clock import Clock
+from shiftwork_agent.fetch.file import read
+from shiftwork_agent.fetch.target import Sink
 from shiftwork_agent.hooks import EventRun, Shim
 from shiftwork_agent.installer import Installer
 from shiftwork_agent.layout import Layout, safe_name
@@ -76,8 +78,8 @@ class Source:
     def __init__(self, archive: Path) -> None:
         self._archive = archive
 
-    async def fetch(self, revision: Revision, into: Path) -> None:
-        await asyncio.to_thread(shutil.copyfile, self._archive, into)
+    async def fetch(self, revision: Revision, sink: Sink) -> None:
+        await read(self._archive.absolute().as_uri(), sink, 1 << 62)
 
 
 class LocalRun:

@@ -15,16 +15,17 @@ import tempfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import msgspec
 
-from shiftwork_agent.bundle import Unpacked, unpack, verify_archive, verify_tree
+from shiftwork_agent.bundle import Measured, Unpacked, unpack, verify_tree
 from shiftwork_agent.disk import exchange
 from shiftwork_agent.layout import sync_directory, write_atomically
 from shiftwork_contract.appspec import APPSPEC_NAMES
 from shiftwork_contract.archive import Limits
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.revision import DIGEST, Revision
+from shiftwork_contract.revision import DIGEST, BundleType, Revision
 
 FORMAT = 1
 
@@ -96,13 +97,19 @@ class Store:
         about = self.about(identity)
         return about is not None and shape(self.tree(identity)) == about.shape
 
-    def add(self, archive: Path, revision: Revision, staging: Path) -> About:
-        """Verifies and unpacks; afterwards the revision is here, whole and durable. A refused bundle leaves nothing."""
-        verify_archive(archive, revision)
+    def add(self, content: BinaryIO, revision: Revision, staging: Path) -> About:
+        """Unpacks and verifies what `content` gives, in one pass; afterwards the revision is here, whole and durable.
+
+        A refused bundle leaves nothing but what is in `staging`; whatever was there before goes.
+        """
+        for path in staging.iterdir():
+            shutil.rmtree(path)
         target = staging / "unpacked"
         target.mkdir()
-        with archive.open("rb") as content:
-            unpacked = unpack(content, revision.bundle_type, target, self._limits, self.appspec_names)
+        measured = Measured(content, revision)
+        with _seekable(measured, revision.bundle_type, staging) as archive:
+            unpacked = unpack(archive, revision.bundle_type, target, self._limits, self.appspec_names)
+        measured.verify()
         verify_tree(unpacked, revision)
         return self._enter(revision.identity, target / unpacked.top if unpacked.top else target, unpacked, staging)
 
@@ -159,6 +166,18 @@ class Store:
         if not DIGEST.fullmatch(identity):
             raise InvalidRequest(f"cannot use the revision {identity[:80]!r}: it is not sha256: and 64 hex digits")
         return self._revisions / identity.removeprefix("sha256:")
+
+
+@contextlib.contextmanager
+def _seekable(content: Measured, kind: BundleType, staging: Path) -> Iterator[BinaryIO]:
+    """A zip's table of contents is at its end: it has to lie on disk, without a name, until it is unpacked."""
+    if kind is not BundleType.ZIP:
+        yield cast(BinaryIO, content)
+        return
+    with tempfile.TemporaryFile(dir=staging) as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+        file.seek(0)
+        yield file
 
 
 def shape(tree: Path) -> int:

@@ -92,7 +92,8 @@ def parse_reference(text: str) -> Revision | str:
     if parts.scheme in ("https", "file"):
         return _elsewhere(text, parts.fragment)
     raise InvalidRequest(
-        f"cannot use revision {text!r}: it is none of sha256:…, https://…#sha256=…, file:///…#sha256=…;"
+        f"cannot use revision {text!r}: it is none of sha256:…, s3://bucket/key, github:owner/repo@commit,"
+        " https://…#sha256=…, file:///…#sha256=…;"
         " run `shiftwork push DIR --application APP` and use the id it prints",
         code="InvalidRevision",
     )

@@ -26,6 +26,9 @@ from shiftwork_coordinator.metrics import Metrics
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.pushing import sweep
 from shiftwork_coordinator.shell.coordinator import Coordinator
+from shiftwork_coordinator.sources import Outside
+from shiftwork_coordinator.sources.github import GitHub
+from shiftwork_coordinator.sources.s3 import S3
 from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store, prune
 from shiftwork_coordinator.store.lease import RENEW_EVERY
 
@@ -104,10 +107,14 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
         async def issue(instance: str, csr: str) -> FromCoordinator:
             return await joining.renew(store, clock, authority, instance, csr)
 
-        home = Coordinator(store, Outputs(data / "output"), clock, lease.epoch, lease.outlasts, metrics.ticked, issue)
+        bundles = Bundles(data / "bundles")
+        outside = Outside(store, clock, S3(), GitHub.configured(os.environ), data / "bundles")
+        home = Coordinator(
+            store, Outputs(data / "output"), clock, lease.epoch, lease.outlasts, metrics.ticked, issue, outside
+        )
         stack.push_async_callback(home.stop)
         await home.start()
-        yield Services(home, authority, Bundles(data / "bundles"), metrics, lease)
+        yield Services(home, authority, bundles, metrics, lease)
 
 
 async def _keep_lease(services: Services) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_contract.place import parse_place
 from shiftwork_contract.revision import Revision, parse_reference
 from shiftwork_coordinator import alarms
 from shiftwork_coordinator.creation import (
@@ -124,6 +125,10 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
 
 async def resolve(home: Coordinator, application: str, text: str) -> Revision:
     """The pinned revision that a reference stands for."""
+    if text.startswith(("s3:", "github:")):
+        if home.sources is None:
+            raise InvalidRequest(f"cannot look up {text!r}: this coordinator reaches no places outside")
+        return await home.sources.pin(parse_place(text))
     reference = parse_reference(text)
     if isinstance(reference, Revision):
         return reference

@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from shiftwork_contract.messages import GateState
+from shiftwork_contract.place import Reference
+from shiftwork_contract.revision import Revision
 
 
 class Clock(Protocol):
@@ -135,6 +137,22 @@ class AlarmSource(Protocol):
         """A reading for every name, in as few calls as can be; UNREADABLE with the reason instead of an exception."""
 
     async def close(self) -> None: ...
+
+
+class Sources(Protocol):
+    """Places outside that revisions lie in: S3, GitHub."""
+
+    async def pin(self, wanted: Reference) -> Revision:
+        """The revision that lies there now. Reads all of it, once, where its digest is not known.
+
+        Raises InvalidRequest, with a remedy, for what is not there or not allowed; Unavailable for what may pass.
+        """
+
+    async def location(self, identity: str, url: str) -> str:
+        """A web address where a pinned revision can be read for some minutes, without credentials: it is a secret.
+
+        Raises InvalidRequest for what was never pinned, whoever asks.
+        """
 
 
 class LoadBalancerFactory(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shiftwork_agent.fetch.target import Sink
 from shiftwork_agent.installer import Installer
 from shiftwork_contract.archive import inspect, pack
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError
@@ -35,9 +36,10 @@ class FromDirectory:
         self.archives: dict[str, Path] = {}
         self.fetched: list[str] = []
 
-    async def fetch(self, revision: Revision, into: Path) -> None:
+    async def fetch(self, revision: Revision, sink: Sink) -> None:
         self.fetched.append(revision.identity)
-        into.write_bytes(self.archives[revision.identity].read_bytes())
+        await sink.begin()
+        await sink.write(self.archives[revision.identity].read_bytes())
 
 
 class World:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from shiftwork_agent.fetch.file import copy
-from shiftwork_agent.fetch.http import Download
+from shiftwork_agent.fetch.coordinator import Coordinator, Shown
+from shiftwork_agent.fetch.file import read
+from shiftwork_agent.fetch.http import PARTS, Download
+from shiftwork_agent.fetch.target import Origin, Sink, Target, Tls
 from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_contract.place import shown
 from shiftwork_contract.revision import Revision
 
 MAX_BYTES = 16 << 30
 """Of an archive whose size is not known beforehand."""
+READ_AHEAD = 1 << 20
+"""Bytes that a connection reads before it waits for us."""
 
 SessionFactory = Callable[[], aiohttp.ClientSession]
 
@@ -24,7 +28,10 @@ SessionFactory = Callable[[], aiohttp.ClientSession]
 def new_session() -> aiohttp.ClientSession:
     """Honours the proxies of the environment; gives up on a peer that is silent for a minute, never on a slow one."""
     timeout = aiohttp.ClientTimeout(total=None, connect=30, sock_read=60)
-    return aiohttp.ClientSession(trust_env=True, timeout=timeout, auto_decompress=False)
+    return aiohttp.ClientSession(
+        trust_env=True, timeout=timeout, auto_decompress=False, read_bufsize=READ_AHEAD,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )  # fmt: skip
 
 
 def _no_coordinator() -> str:
@@ -32,7 +39,7 @@ def _no_coordinator() -> str:
 
 
 class Fetcher:
-    """Fetches by the scheme of a revision's URL: `coordinator:`, `https:`, `file:`.
+    """Fetches by the scheme of a revision's URL: `coordinator:`, `s3:`, `github:`, `https:`, `file:`.
 
     `coordinator` gives its base URL and `tls` the context with the agent's certificate, both asked at each attempt.
     """
@@ -43,38 +50,49 @@ class Fetcher:
         *,
         coordinator: Callable[[], str] = _no_coordinator,
         tls: Callable[[], ssl.SSLContext | bool] = lambda: True,
-        public_tls: ssl.SSLContext | bool = True,
+        public_tls: Tls = True,
         max_bytes: int = MAX_BYTES,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        parts: int = PARTS,
     ) -> None:
-        self._session_factory, self._coordinator, self._tls = session_factory, coordinator, tls
-        self._public_tls, self._max_bytes, self._sleep = public_tls, max_bytes, sleep
+        self._session_factory, self._coordinator = session_factory, Coordinator(coordinator, tls)
+        self._public_tls, self._max_bytes, self._sleep, self._parts = public_tls, max_bytes, sleep, parts
 
-    async def fetch(self, revision: Revision, into: Path) -> None:
-        """Afterwards `into` holds the archive as it lies there; its digest is the caller's to check.
+    async def fetch(self, revision: Revision, sink: Sink) -> None:
+        """Hands the archive to `sink` as it comes; its digest is the sink's to check.
 
-        Raises InvalidRequest or Denied for what will not change by itself, Unavailable when the tries are used up.
+        Raises InvalidRequest or Denied for what will not change by itself, Unavailable when the tries are used up, and
+        what the sink raises.
         """
-        scheme = urlsplit(revision.url).scheme
-        if scheme == "coordinator":
-            path = f"/v1/agent/bundles/{quote(revision.identity, safe=':')}"
-            await self._download(lambda: self._coordinator().rstrip("/") + path, self._tls, revision, into)
-        elif scheme == "https":
-            await self._download(lambda: revision.url, lambda: self._public_tls, revision, into)
-        elif scheme == "file":
-            await asyncio.to_thread(copy, revision.url, into, revision.size or self._max_bytes)
-        elif scheme == "http":
-            raise InvalidRequest(f"cannot fetch {revision.url}: http is not encrypted; use https")
-        else:
-            raise InvalidRequest(f"cannot fetch {revision.url!r}: its scheme is none of coordinator, https, file")
-
-    async def _download(
-        self,
-        url: Callable[[], str],
-        tls: Callable[[], ssl.SSLContext | bool],
-        revision: Revision,
-        into: Path,
-    ) -> None:
+        limit = revision.size or self._max_bytes
+        if urlsplit(revision.url).scheme == "file":
+            await read(revision.url, sink, limit)
+            return
         async with self._session_factory() as session:
-            download = Download(session, url, tls, revision.size or self._max_bytes, self._sleep)
-            await download.run(into)
+            origin, parts = self._origin(session, revision)
+            await Download(session, origin, _name(revision), limit, self._sleep, parts).run(sink)
+
+    def _origin(self, session: aiohttp.ClientSession, revision: Revision) -> tuple[Origin, int]:
+        """Where to ask, and with how many requests at once."""
+        scheme, url = urlsplit(revision.url).scheme, revision.url
+
+        async def kept(fresh: bool) -> Target:
+            return self._coordinator.target(revision)
+
+        async def direct(fresh: bool) -> Target:
+            return Target(url, _name(revision), self._public_tls, onward=self._public_tls)
+
+        if scheme == "coordinator":
+            return kept, 1
+        if scheme in ("s3", "github"):
+            return Shown(session, self._coordinator, revision, self._public_tls), self._parts if scheme == "s3" else 1
+        if scheme == "https":
+            return direct, self._parts
+        if scheme == "http":
+            raise InvalidRequest(f"cannot fetch {shown(url)}: http is not encrypted; use https")
+        raise InvalidRequest(f"cannot fetch {shown(url)!r}: its scheme is none of coordinator, s3, github, https, file")
+
+
+def _name(revision: Revision) -> str:
+    """For people: without what is secret in an address."""
+    return f"{revision.identity} from the coordinator" if revision.url == "coordinator:" else shown(revision.url)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 import stat
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from shiftwork_agent.fetch.target import Sink
 from shiftwork_contract.errors import InvalidRequest
 
+PIECE = 256 << 10
 
-def copy(url: str, into: Path, max_bytes: int) -> None:
-    """Copies, so that what is verified is what is unpacked, whoever writes to the original meanwhile."""
+
+async def read(url: str, sink: Sink, max_bytes: int) -> None:
+    """Read once: what is verified is what is unpacked, whoever writes to the file meanwhile."""
+    with await asyncio.to_thread(_opened, url, max_bytes) as file:
+        await sink.begin()
+        while piece := await asyncio.to_thread(file.read, PIECE):
+            await sink.write(piece)
+
+
+def _opened(url: str, max_bytes: int) -> BinaryIO:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise InvalidRequest(f"cannot fetch {url}: it names the host {parts.netloc!r}; write file:///path")
@@ -22,6 +33,6 @@ def copy(url: str, into: Path, max_bytes: int) -> None:
             raise InvalidRequest(f"cannot fetch {url}: it is not a file")
         if found.st_size > max_bytes:
             raise InvalidRequest(f"cannot fetch {url}: it has {found.st_size} bytes, at most {max_bytes} are expected")
-        shutil.copyfile(source, into)
+        return source.open("rb")
     except OSError as err:
         raise InvalidRequest(f"cannot fetch {url}: {err.strerror}; put the archive there on every host") from err

@@ -1,106 +1,199 @@
-"""A download that goes on where it was cut."""
+"""A download that goes on where it was cut, and reads large things in several ranges at once.
+
+Bytes that have come are asked for no second time where the server can tell by a strong validator that they still hold.
+In memory are at most PARTS ranges of PART bytes and what the sink has not read.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import ssl
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import BinaryIO
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from shiftwork_contract.errors import Denied, InvalidRequest, Unavailable
+from shiftwork_agent.fetch.answers import REDIRECTS, Changed, Cut, checked, strong_validator, told
+from shiftwork_agent.fetch.target import Origin, Sink, Target, is_safe
+from shiftwork_contract.errors import InvalidRequest, Unavailable
 
 ATTEMPTS = 5
-"""In a row without a single new byte."""
+"""In a row without a single new byte; and beginnings anew because something else lay there."""
 LONGEST_PAUSE = 10.0
-PIECE = 256 << 10
-_FOR_NOW = {408, 425, 429}
+PARTS, PART = 4, 4 << 20
+HOPS = 5
+Take = Callable[[bytes], Awaitable[None]]
 
 
-class _Cut(Exception):
-    pass
+@dataclass
+class _Span:
+    """The bytes from `at` up to `end`, 0 for the last one; `at` moves as they come."""
+
+    at: int
+    end: int = 0
+
+    def range(self) -> str:
+        return f"bytes={self.at}-{self.end - 1 if self.end else ''}"
 
 
 class Download:
-    """One file over HTTPS. Bytes already there are asked for no second time if the server can say where to go on."""
+    """One file, called `name` where people read of it. `parts` above 1 reads a server that honours ranges with so many
+    requests at once."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        url: Callable[[], str],
-        tls: Callable[[], ssl.SSLContext | bool],
+        origin: Origin,
+        name: str,
         max_bytes: int,
         sleep: Callable[[float], Awaitable[object]],
+        parts: int = 1,
     ) -> None:
-        self._session, self._url, self._tls = session, url, tls
-        self._max_bytes, self._sleep = max_bytes, sleep
-        self._validator = ""
+        self._session, self._origin, self._name = session, origin, name
+        self._max_bytes, self._sleep, self._parts = max_bytes, sleep, parts
+        self._validator, self._total = "", 0
+        self._failed = self._proven = False
 
-    async def run(self, into: Path) -> None:
+    async def run(self, sink: Sink) -> None:
         """Raises Unavailable after ATTEMPTS without progress, or for a certificate that is not trusted;
         InvalidRequest or Denied at once for what will not change."""
+        for _ in range(ATTEMPTS):
+            self._validator, self._total = "", 0
+            await sink.begin()
+            try:
+                return await self._whole(sink)
+            except Changed:
+                continue
+        raise Unavailable(f"cannot fetch {self._name}: something else lay there at each of {ATTEMPTS} tries")
+
+    async def _whole(self, sink: Sink) -> None:
+        first = _Span(0, PART if self._parts > 1 else 0)
+        await self._patiently(first, sink.write)
+        if not self._total or first.at >= self._total:
+            return
+        if not self._validator:  # ranges of what may change meanwhile do not make one file
+            self._parts = 1
+            raise Changed
+        await self._in_parts(first.at, sink)
+
+    async def _in_parts(self, begin: int, sink: Sink) -> None:
+        waiting: deque[asyncio.Task[list[bytes]]] = deque()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for start in range(begin, self._total, PART):
+                    waiting.append(tasks.create_task(self._part(start)))
+                    if len(waiting) == self._parts:
+                        await _hand_on(waiting.popleft(), sink)
+                while waiting:
+                    await _hand_on(waiting.popleft(), sink)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _part(self, start: int) -> list[bytes]:
+        pieces: list[bytes] = []
+
+        async def take(piece: bytes) -> None:
+            pieces.append(piece)
+
+        await self._patiently(_Span(start, min(start + PART, self._total)), take)
+        return pieces
+
+    async def _patiently(self, span: _Span, take: Take) -> None:
+        """Until the span is there, over as many cuts as it takes while something comes."""
         failures = 0
-        with into.open("wb") as file:
-            while True:
-                before = file.tell()
-                try:
-                    return await self._attempt(file)
-                except aiohttp.ClientConnectorCertificateError as err:
-                    raise Unavailable(f"cannot fetch {self._url()}: {err}") from err
-                except (aiohttp.ClientError, TimeoutError, _Cut) as err:
-                    failures = failures + 1 if file.tell() == before else 1
-                    if failures >= ATTEMPTS:
-                        raise Unavailable(f"cannot fetch {self._url()}: {err or 'it timed out'}") from err
-                await self._sleep(min(LONGEST_PAUSE, 0.5 * 2**failures))
+        while True:
+            before = span.at
+            try:
+                await self._attempt(await self._origin(self._failed), span, take)
+                self._failed = False
+                return
+            except aiohttp.ClientConnectorCertificateError as err:
+                raise Unavailable(f"cannot fetch {self._name}: {told(err)}") from err
+            except (aiohttp.ClientError, TimeoutError, Cut) as err:
+                self._failed = True
+                failures = failures + 1 if span.at == before else 1
+                if failures >= ATTEMPTS:
+                    raise Unavailable(f"cannot fetch {self._name}: {told(err)}") from err
+            await self._sleep(min(LONGEST_PAUSE, 0.5 * 2**failures))
 
-    async def _attempt(self, file: BinaryIO) -> None:
+    async def _attempt(self, target: Target, span: _Span, take: Take) -> None:
+        if span.at and not self._validator:
+            raise Changed
         headers = {"Accept-Encoding": "identity"}
-        if file.tell() and self._validator:
-            headers |= {"Range": f"bytes={file.tell()}-", "If-Range": self._validator}
-        url = self._url()
-        async with self._session.get(url, headers=headers, ssl=self._tls()) as response:
-            self._check(response, url)
-            self._position(response, file)
-            await self._receive(response, file, url)
+        if span.at or span.end:
+            headers["Range"] = span.range()
+        if self._validator:
+            headers["If-Range"] = self._validator
+        async with self._answer(target, headers) as response:
+            await checked(response, target, proven=self._proven)
+            self._place(response, span)
+            self._proven = True
+            async for piece, _ in response.content.iter_chunks():
+                self._count(span, len(piece))
+                await take(piece)
+        if span.end and span.at < span.end:
+            raise Cut("the server sent less than it was asked for")
 
-    async def _receive(self, response: aiohttp.ClientResponse, file: BinaryIO, url: str) -> None:
-        self._validator = _strong_validator(response)
-        async for piece in response.content.iter_chunked(PIECE):
-            if file.tell() + len(piece) > self._max_bytes:
-                raise InvalidRequest(f"cannot fetch {url}: it is larger than the {self._max_bytes} bytes expected")
-            await asyncio.to_thread(file.write, piece)
-        await asyncio.to_thread(file.flush)
-
-    def _position(self, response: aiohttp.ClientResponse, file: BinaryIO) -> None:
-        """A 206 goes on at the end of what is there; a 200 starts again."""
+    def _place(self, response: aiohttp.ClientResponse, span: _Span) -> None:
+        """A 206 begins where it was asked to; a 200 begins anew, and has all of it."""
         if response.status == 206:
-            start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-            if not start or int(start[1]) != file.tell():
+            found = re.match(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+            if not found or int(found[1]) != span.at:
                 self._validator = ""
-                raise _Cut("the server went on at another place than asked")
-            return
-        file.seek(0)
-        file.truncate()
+                raise Cut("the server went on at another place than asked")
+            if self._validator and strong_validator(response) != self._validator:
+                raise Changed
+            self._total = int(found[3])
+            span.end = min(span.end or self._total, self._total)
+        elif span.at:
+            raise Changed
+        else:
+            self._total = span.end = response.content_length or 0
+        if self._total > self._max_bytes:
+            raise self._too_large()
+        self._validator = strong_validator(response)
 
-    def _check(self, response: aiohttp.ClientResponse, url: str) -> None:
-        if any(hop.url.scheme != "https" for hop in (*response.history, response)) and url.startswith("https:"):
-            raise InvalidRequest(f"cannot fetch {url}: it redirects to http, which is not encrypted")
-        status = response.status
-        if status in (200, 206):
-            return
-        if status == 416:
-            self._validator = ""
-        if status >= 500 or status in _FOR_NOW or status == 416:
-            raise _Cut(f"the server answered {status} {response.reason}")
-        problem = f"cannot fetch {url}: the server answered {status} {response.reason}"
-        if status in (401, 403):
-            raise Denied(problem)
-        raise InvalidRequest(problem)
+    def _count(self, span: _Span, count: int) -> None:
+        span.at += count
+        if span.at > self._max_bytes:
+            raise self._too_large()
+        if span.end and span.at > span.end:
+            raise Cut("the server sent more than it was asked for")
+
+    def _too_large(self) -> InvalidRequest:
+        return InvalidRequest(f"cannot fetch {self._name}: it is larger than the {self._max_bytes} bytes expected")
+
+    @asynccontextmanager
+    async def _answer(self, target: Target, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Redirects are followed here, so that a certificate and credentials stay with the server they are for."""
+        here = target
+        for _ in range(HOPS):
+            async with self._session.get(
+                here.url, headers=headers | dict(here.headers), ssl=here.tls, allow_redirects=False
+            ) as response:
+                if response.status not in REDIRECTS:
+                    yield response
+                    return
+                here = _next(here, response)
+        raise InvalidRequest(f"cannot fetch {self._name}: it redirects more than {HOPS} times")
 
 
-def _strong_validator(response: aiohttp.ClientResponse) -> str:
-    tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else ""
+async def _hand_on(part: asyncio.Task[list[bytes]], sink: Sink) -> None:
+    for piece in await part:
+        await sink.write(piece)
+
+
+def _next(here: Target, response: aiohttp.ClientResponse) -> Target:
+    url = urljoin(here.url, response.headers.get("Location", ""))
+    if not is_safe(url, loopback=here.loopback) and not _same_server(url, here.url):
+        raise InvalidRequest(f"cannot fetch {here.name}: it redirects to http, which is not encrypted")
+    if _same_server(url, here.url):
+        return replace(here, url=url)
+    return replace(here, url=url, headers={}, tls=here.onward)
+
+
+def _same_server(one: str, other: str) -> bool:
+    return urlsplit(one)[:2] == urlsplit(other)[:2]

@@ -74,8 +74,21 @@ async def listed(request: web.Request) -> web.Response:
 
 
 async def bundle(request: web.Request) -> web.StreamResponse:
-    """The archive as it was pushed; ranges are honoured, so that an agent resumes after a cut."""
+    """The archive as it was pushed; ranges are honoured, so that an agent resumes after a cut.
+
+    One that lies outside (`?url=`) is answered with the address where it can be read: agents go there themselves.
+    """
+    if url := request.query.get("url"):
+        return await _elsewhere(request, url)
     path = services(request).bundles.path(request.match_info["identity"])
     if not path.is_file():
         raise InvalidRequest(f"cannot find the bundle {request.match_info['identity']}", code="NotFound")
     return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+
+
+async def _elsewhere(request: web.Request, url: str) -> web.Response:
+    sources = services(request).home.sources
+    if sources is None:
+        raise InvalidRequest(f"cannot show {url}: this coordinator reaches no places outside", code="NotFound")
+    location = await sources.location(request.match_info["identity"], url)
+    return web.Response(status=307, headers={"Location": location, "Cache-Control": "no-store"})

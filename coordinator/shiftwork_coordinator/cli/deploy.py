@@ -17,7 +17,12 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
 
 @click.command()
 @click.argument("group", type=GroupName(), metavar="APPLICATION/GROUP")
-@click.option("--revision", required=True, metavar="REV", help="sha256:…, https://…#sha256=… or file:///…#sha256=…")
+@click.option(
+    "--revision",
+    required=True,
+    metavar="REV",
+    help="sha256:…, s3://…, github:owner/repo@commit, https://…#sha256=… or file:///…#sha256=…",
+)
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
 @click.option("--description", metavar="TEXT", help="Shown with the deployment.")
 @click.option("--no-wait", is_flag=True, help="Return once the deployment is created; print its id.")

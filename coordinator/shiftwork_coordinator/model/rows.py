@@ -211,6 +211,16 @@ class StoredRevision(Row, frozen=True):
     description: str = ""
 
 
+class Pin(Row, frozen=True):
+    """What a place outside held when it was looked up for a deployment; `revision.etag` and `size` say which it was.
+
+    Agents are shown what stands here and nothing else, with the coordinator's credentials.
+    """
+
+    revision: Revision
+    pinned_at: float
+
+
 class Token(Row, frozen=True):
     """A join token (kind agent) or an operator's. Only the hash of the secret is kept. `uses_left` None = unlimited."""
 

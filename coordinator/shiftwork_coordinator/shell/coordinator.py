@@ -30,7 +30,7 @@ from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.joining import amend
 from shiftwork_coordinator.model.rows import CommandRow, Deployment, Installed
 from shiftwork_coordinator.model.status import ENDED, DeploymentStatus
-from shiftwork_coordinator.ports import Clock
+from shiftwork_coordinator.ports import Clock, Sources
 from shiftwork_coordinator.shell.agents import Agents, Session
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.reports import Told, installed
@@ -55,10 +55,11 @@ class Coordinator:
         may_call: Callable[[float], bool] = lambda limit: True,
         ticked: Callable[[float], None] = lambda seconds: None,
         issue: Callable[[str, str], Awaitable[FromCoordinator]] | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self.store, self.outputs, self.clock, self.epoch = store, outputs, clock, epoch
         self.may_call, self.ticked = may_call, ticked
-        self._issue = issue
+        self._issue, self.sources = issue, sources
         self.agents = Agents(clock, self._woken)
         self.runs: dict[str, Run] = {}
         self._by_instance: dict[str, set[str]] = {}

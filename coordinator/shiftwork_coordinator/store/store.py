@@ -26,6 +26,7 @@ from shiftwork_coordinator.model.rows import (
     Instance,
     JoinRequest,
     LifecycleEventRow,
+    Pin,
     Request,
     Row,
     StoredRevision,
@@ -190,6 +191,10 @@ class Store:
         c = tables.revisions.c
         wanted = [] if application is None else [c.application == application]
         return await self._many(StoredRevision, *wanted, order=c.pushed_at.desc())
+
+    async def pins(self, url: str) -> list[Pin]:
+        """What was found at this place at one time or another."""
+        return await self._many(Pin, tables.pins.c.url == url)
 
     async def installed(self, group_id: str) -> dict[str, Installed]:
         rows = await self._many(Installed, tables.installed.c.group_id == group_id)

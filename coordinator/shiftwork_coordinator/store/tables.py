@@ -66,6 +66,7 @@ groups = _table(
 )
 configs = _table("configs", _key("name"))
 revisions = _table("revisions", _key("application"), _key("identity"), Column("pushed_at", Float))
+pins = _table("pins", _key("url"), _key("identity"))
 instances = _table("instances", _key("name"))
 tokens = _table("tokens", _key("id"))
 join_requests = _table("join_requests", _key("fingerprint"))
@@ -103,6 +104,10 @@ def _revision(row: rows.StoredRevision) -> dict[str, Any]:
     return {"application": row.application, "identity": row.revision.identity, "pushed_at": row.pushed_at}
 
 
+def _pin(row: rows.Pin) -> dict[str, Any]:
+    return {"url": row.revision.url, "identity": row.revision.identity}
+
+
 OF_A_DEPLOYMENT = (requests, targets, lifecycle_events, commands, asked, history)
 """What goes when the deployment goes."""
 
@@ -117,6 +122,7 @@ STORED: dict[type, Stored] = {
     rows.Group: Stored(groups, _fields("id", "application", "name")),
     rows.CustomConfig: Stored(configs, _fields("name")),
     rows.StoredRevision: Stored(revisions, _revision),
+    rows.Pin: Stored(pins, _pin),
     rows.Instance: Stored(instances, _fields("name")),
     rows.Token: Stored(tokens, _fields("id")),
     rows.JoinRequest: Stored(join_requests, _fields("fingerprint")),
