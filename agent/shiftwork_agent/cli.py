@@ -106,7 +106,8 @@ def run(state: Path, config_file: Path) -> None:
 
     settings = msgspec.json.encode(config.load(config_file)).decode()
     arguments = [version("shiftwork"), str(state), settings]
-    os.execv(sys.executable, [sys.executable, "-m", "shiftwork_agent.daemon", *arguments])
+    isolated = ["-I"] if sys.flags.isolated else []
+    os.execv(sys.executable, [sys.executable, *isolated, "-m", "shiftwork_agent.daemon", *arguments])
 
 
 @main.command()
