@@ -103,10 +103,10 @@ def facts(signed: Signed) -> Facts:
     return Facts(signer, statement.sequence, statement.signed_at.timestamp(), statement.expires.timestamp())
 
 
-def described(signed: Signed) -> str:
-    """One line for people."""
-    found, statement = facts(signed), read(signed.statement)
-    return f"signed by {found.signer}, sequence {found.sequence}, expires {statement.expires:%Y-%m-%d %H:%M} UTC"
+def line(found: Facts) -> str:
+    """For people."""
+    until = datetime.fromtimestamp(found.expires, UTC)
+    return f"signed by {found.signer}, sequence {found.sequence}, expires {until:%Y-%m-%d %H:%M} UTC"
 
 
 def _unreadable(why: str) -> InvalidRequest:

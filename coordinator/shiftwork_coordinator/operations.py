@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.place import parse_place
-from shiftwork_contract.revision import Revision, parse_reference
+from shiftwork_contract.revision import Revision, Signed, parse_reference
+from shiftwork_contract.statement import facts, fitting
 from shiftwork_coordinator import alarms
 from shiftwork_coordinator.creation import (
     config_named,
@@ -45,7 +46,8 @@ FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A deployment as it is asked for. `queue` False: refused while another of the group is active.
 
-    `ignore_alarms`: this one heeds none, to bring a fix while an alarm is red.
+    `ignore_alarms`: this one heeds none, to bring a fix while an alarm is red. `signed` goes with a revision that lies
+    elsewhere; a pushed one has its signature already.
     """
 
     application: str
@@ -58,6 +60,7 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     queue: bool = False
     parameters: dict[str, Value] = {}
     ignore_alarms: bool = False
+    signed: Signed | None = None
 
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
@@ -107,7 +110,7 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
         application=asked.application,
         group=asked.group,
         group_id=group.id,
-        revision=await resolve(home, asked.application, asked.revision),
+        revision=_signed(asked, await resolve(home, asked.application, asked.revision)),
         config=config,
         settings=settings,
         created_at=home.clock.now(),
@@ -121,6 +124,14 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
         previous_parameters=group.last_good_parameters,
     )
     return deployment, instances, group
+
+
+def _signed(asked: CreateDeployment, revision: Revision) -> Revision:
+    """With the signature that came along. Raises InvalidRequest unless it fits; whose it is, hosts decide."""
+    if asked.signed is None:
+        return revision
+    fitting(asked.signed, asked.application, revision.identity if revision.digest_of == "tree" else "")
+    return replace(revision, signed=asked.signed)
 
 
 async def resolve(home: Coordinator, application: str, text: str) -> Revision:
@@ -172,6 +183,7 @@ async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
         "application": asked.application,
         "group": asked.group,
         "revision": msgspec.to_builtins(deployment.revision),
+        "signed": msgspec.to_builtins(facts(signed)) if (signed := deployment.revision.signed) else None,
         "config": deployment.config.name,
         "parameters": deployment.parameters,
         "events": [str(event) for event in events_of(deployment)],
@@ -306,7 +318,7 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
         raise Conflict(
             f"cannot roll back {deployment_id}: every instance already has {before.previous_revision.identity}"
         )
-    wanted = Rollback(before.previous_revision, skip)
+    wanted = Rollback(await home.newly_signed(before.application, before.previous_revision), skip)
     serial = await home.store.next_serial()
     deployment, rows = rollback_rows(before, targets, wanted, before.previous_parameters, serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)

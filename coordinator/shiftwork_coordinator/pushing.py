@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from msgspec.structs import replace
 
 from shiftwork_contract.appspec import parse_server
 from shiftwork_contract.archive import Inspection, inspect
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.revision import BundleType, Revision
+from shiftwork_contract.revision import BundleType, Revision, Signed
+from shiftwork_contract.statement import facts, fitting
 from shiftwork_coordinator.model.rows import StoredRevision
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.store import Audit, Bundles, Put
@@ -41,6 +43,8 @@ async def keep(
     if not bundles.has(found.identity):  # nothing is awaited before it is there
         bundles.keep(temporary, found.identity)
     revision = await asyncio.to_thread(_described, bundles.path(found.identity), found.identity)
+    if known is not None:
+        revision = replace(revision, signed=known.revision.signed)
     row = StoredRevision(
         asked.application,
         revision,
@@ -53,6 +57,22 @@ async def keep(
     audit = Audit(who, "revision.push", f"{asked.application} {found.identity}", home.clock.now())
     await home.store.write(Put(row), audit)
     return row, True, warnings
+
+
+async def attach(home: Coordinator, application: str, identity: str, signed: Signed, who: str) -> StoredRevision:
+    """Keeps the signature with the revision. Raises InvalidRequest unless it fits; whose it is, hosts decide."""
+    stored = await home.store.revision(application, identity)
+    if stored is None:
+        raise InvalidRequest(
+            f"cannot sign revision {identity[:80]} of application {application[:80]!r}: it was not pushed;"
+            " run `shiftwork push` first",
+            code="RevisionDoesNotExistException",
+        )
+    fitting(signed, application, identity)
+    row = replace(stored, revision=replace(stored.revision, signed=signed))
+    about = f"{application} {identity} by {facts(signed).signer}"
+    await home.store.write(Put(row), Audit(who, "revision.sign", about, home.clock.now()))
+    return row
 
 
 def _described(path: Path, identity: str) -> Revision:

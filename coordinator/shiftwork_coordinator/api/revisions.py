@@ -11,10 +11,11 @@ import msgspec
 from aiohttp import web
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
-from shiftwork_contract.revision import BundleType
-from shiftwork_coordinator.api.server import caller, reply, services
+from shiftwork_contract.revision import BundleType, Signed
+from shiftwork_contract.statement import facts
+from shiftwork_coordinator.api.server import body, caller, reply, services
 from shiftwork_coordinator.pki import NAME
-from shiftwork_coordinator.pushing import Push, keep
+from shiftwork_coordinator.pushing import Push, attach, keep
 
 PIECE = 1 << 20
 UPLOAD_LIMIT = 4 << 30
@@ -66,6 +67,14 @@ def _asked(request: web.Request) -> Push:
             " underscores and hyphens, and begins with a letter or digit"
         )
     return Push(query["application"], BundleType(kind), query.get("description", ""))
+
+
+async def sign(request: web.Request) -> web.Response:
+    """Keeps a signature with a pushed revision, in place of the one it had."""
+    home, application = services(request).home, request.query.get("application", "")
+    given = await body(request, Signed)
+    row = await attach(home, application, request.match_info["identity"], given, caller(request).who)
+    return reply({"revision": row.revision.identity, "signed": msgspec.to_builtins(facts(given))})
 
 
 async def listed(request: web.Request) -> web.Response:

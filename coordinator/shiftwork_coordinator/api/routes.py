@@ -43,6 +43,7 @@ def table() -> tuple[Route, ...]:
         Route("GET", "/v1/applications", Auth.VIEWER, groups.applications),
         Route("GET", "/v1/groups/{application}/{group}", Auth.VIEWER, groups.group),
         Route("POST", "/v1/revisions", Auth.DEPLOYER, revisions.push),
+        Route("PUT", "/v1/revisions/{identity}/signature", Auth.DEPLOYER, revisions.sign),
         Route("GET", "/v1/revisions", Auth.VIEWER, revisions.listed),
         Route("POST", "/v1/plan", Auth.VIEWER, deployments.plan),
         Route("POST", "/v1/deployments", Auth.DEPLOYER, deployments.create),

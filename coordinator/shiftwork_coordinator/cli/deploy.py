@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,6 +26,12 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
 )
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
 @click.option("--description", metavar="TEXT", help="Shown with the deployment.")
+@click.option(
+    "--signature",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="For a revision that was not pushed: the statement; its signature lies in FILE.sig.",
+)
 @click.option("--no-wait", is_flag=True, help="Return once the deployment is created; print its id.")
 @click.option("--queue", is_flag=True, help="Wait for a deployment that is active in this group, instead of refusing.")
 @click.option(
@@ -45,6 +52,7 @@ def deploy(
     revision: str,
     config: str | None,
     description: str | None,
+    signature: Path | None,
     no_wait: bool,
     queue: bool,
     ignore_application_stop_failures: bool,
@@ -69,6 +77,12 @@ def deploy(
         "parameters": dict(parameters) or None,
         "ignoreAlarms": ignore_alarms or None,
     }
+    if signature is not None:
+        import msgspec
+
+        from shiftwork_coordinator.cli import signatures
+
+        wanted["signed"] = msgspec.to_builtins(signatures.read(signature))
     body = {key: value for key, value in wanted.items() if value is not None}
     return call.run(lambda api: _deploy(api, body, call, wait=not no_wait))
 

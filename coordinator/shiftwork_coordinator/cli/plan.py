@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import msgspec
 
 from shiftwork_coordinator.cli.exits import DONE, INVALID
 from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
@@ -35,6 +36,7 @@ def plan(
         click.echo(answer.pretty())
     else:
         _heading(told)
+        _signature(told)
         _batches(_list(told, "batches"))
         _steps(_list(told, "steps"))
         _problems(problems)
@@ -57,6 +59,14 @@ def _heading(told: Told) -> None:
     ):
         if told.get(name):
             click.echo(clean(f"{words}: {_value(told[name])}"))
+
+
+def _signature(told: Told) -> None:
+    """What it says of itself; whose it is, hosts decide."""
+    if told.get("signed"):
+        from shiftwork_contract.statement import Facts, line
+
+        click.echo(line(msgspec.convert(told["signed"], Facts)))
 
 
 def _batches(batches: list[Any]) -> None:

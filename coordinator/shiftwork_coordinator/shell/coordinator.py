@@ -24,6 +24,7 @@ from shiftwork_contract.messages import (
     Unsupported,
     Unwatch,
 )
+from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.creation import rollback_rows
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import positions
@@ -111,10 +112,17 @@ class Coordinator:
         return min(earlier, key=_place).id if earlier else ""
 
     async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
+        wanted = replace(wanted, revision=await self.newly_signed(decision.deployment.application, wanted.revision))
         serial = await self.store.next_serial()
         given, now = run.image.last_good_parameters, self.clock.now()
         deployment, targets = rollback_rows(decision.deployment, run.image.targets, wanted, given, serial, now)
         return deployment.id, [Put(deployment), *(Put(t) for t in targets)]
+
+    async def newly_signed(self, application: str, revision: Revision) -> Revision:
+        """With the signature that was kept last: the one of its first deployment may have expired since."""
+        stored = await self.store.revision(application, revision.identity)
+        signed = stored.revision.signed if stored else None
+        return replace(revision, signed=signed) if signed else revision
 
     def ended(self, run: Run) -> None:
         deployment = run.image.deployment
