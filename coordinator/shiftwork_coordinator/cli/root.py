@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rollback": (f"{HERE}.steer:rollback", "Go back to the last good revision."),
     "instances": (f"{HERE}.instances:instances", "List instances, or change their tags."),
     "approve": (f"{HERE}.approve:approve", "List the hosts that wait to join, or let one in."),
+    "bootstrap": (f"{HERE}.bootstrap:bootstrap", "Install agents over SSH and join them, many hosts at once."),
     "revoke": (f"{HERE}.instances:revoke", "Shut an instance out for good."),
     "token": (f"{HERE}.tokens:token", "Make, list and revoke tokens."),
     "lab": ("shiftwork_coordinator.lab.cli:lab_group", "A whole system on this machine, to play with and to break."),

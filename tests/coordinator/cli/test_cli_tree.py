@@ -10,7 +10,7 @@ import pytest
 
 from shiftwork_coordinator.cli.root import COMMANDS, root
 
-HEAVY = ("aiohttp", "rich", "sqlalchemy", "boto3", "msgspec", "yaml")
+HEAVY = ("aiohttp", "rich", "sqlalchemy", "boto3", "msgspec", "yaml", "asyncssh")
 PROBE = """
 import sys
 from shiftwork_coordinator.cli import main
@@ -23,7 +23,15 @@ except SystemExit as ended:
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], ["--version"], ["token", "--help"], ["instances", "--help"], ["deploy", "--help"], ["nonsense"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["token", "--help"],
+        ["instances", "--help"],
+        ["deploy", "--help"],
+        ["bootstrap", "--help"],
+        ["nonsense"],
+    ],
 )
 def test_help_loads_nothing_heavy(args):
     ran = subprocess.run(
