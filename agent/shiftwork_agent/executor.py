@@ -8,6 +8,7 @@ are done again from their own records.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ from shiftwork_contract.messages import (
     Refused,
     RunCommand,
 )
+from shiftwork_contract.revision import bundle_variables
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,9 @@ class Installer(Protocol):
     Failures are `ShiftworkError`; their message is shown to people.
     """
 
-    async def prepare(self, command: Command) -> None:
-        """Fetches, verifies, unpacks; checks AppSpec and install plan. Changes nothing that serves."""
+    async def prepare(self, command: Command, *, serving: bool = False) -> None:
+        """Fetches, verifies, unpacks; checks AppSpec and install plan. Changes nothing that serves; with `serving`
+        that may be the very revision."""
         ...
 
     async def admit(self, command: Command) -> object:
@@ -68,7 +71,7 @@ class Installer(Protocol):
 
     def bundle_dir(self, identity: str) -> Path: ...
 
-    def appspec(self, identity: str) -> Scripts: ...
+    def appspec(self, command: Command, *, installed: bool = False) -> Scripts: ...
 
     def installed(self, group_id: str) -> GroupState: ...
 
@@ -209,7 +212,8 @@ class Executor:
         if stopped := self._reason_to_stop(entry, "prepare"):
             return stopped
         await self.ledger.durable()
-        outcome = await self._attempt(self.installer.prepare, entry.command, "preparing the revision")
+        prefetch = functools.partial(self.installer.prepare, serving=True)
+        outcome = await self._attempt(prefetch, entry.command, "preparing the revision")
         return None if outcome is SUCCEEDED else (outcome.status, outcome.diagnostics)
 
     def _reason_to_stop(self, entry: Entry, event: str) -> tuple[EventStatus, Diagnostics] | None:
@@ -280,7 +284,7 @@ class Executor:
         try:
             if not resumed and event not in RUNS_INSTALLED_REVISION:
                 await self.installer.admit(command)
-            scripts = self._scripts(revision, event)
+            scripts = self._scripts(command, revision, event)
         except ShiftworkError as err:
             return Outcome(EventStatus.FAILED, _unknown(f"{err.message} (revision {revision})"), revision)
         if not scripts:
@@ -296,18 +300,21 @@ class Executor:
         installed = event in RUNS_INSTALLED_REVISION
         return self.installer.installed(command.group_id).installed if installed else command.revision.identity
 
-    def _scripts(self, revision: str, event: str) -> Sequence[Hook]:
-        return self.installer.appspec(revision).hooks.get(event, ()) if revision else ()
+    def _scripts(self, command: Command, revision: str, event: str) -> Sequence[Hook]:
+        if not revision:
+            return ()
+        appspec = self.installer.appspec(command, installed=event in RUNS_INSTALLED_REVISION)
+        return appspec.hooks.get(event, ())
 
     def _limit(self, command: Command, event: str) -> float:
         """Seconds within which the event ends, whatever its scripts do; each may take hooks' grace to be killed."""
         if event in (LifecycleEvent.DOWNLOAD_BUNDLE, LifecycleEvent.INSTALL):
             return command.event_limit
         try:
-            timeouts = [script.timeout + GRACE for script in self._scripts(self._revision(command, event), event)]
+            scripts = self._scripts(command, self._revision(command, event), event)
         except (ShiftworkError, OSError):
             return command.event_limit
-        return min(command.event_limit + GRACE, sum(timeouts) + 1.0)
+        return min(command.event_limit + GRACE, sum(script.timeout + GRACE for script in scripts) + 1.0)
 
     def _event_run(self, command: Command, event: str, revision: str, scripts: Sequence[Hook]) -> EventRun:
         own = {
@@ -316,7 +323,7 @@ class Executor:
             "DEPLOYMENT_GROUP_NAME": command.group,
             "DEPLOYMENT_GROUP_ID": command.group_id,
             "LIFECYCLE_EVENT": event,
-        }
+        } | bundle_variables(command.revision)
         if self.install_root:
             own["SHIFTWORK_INSTALL_ROOT"] = self.install_root
         environment = hooks.clean_environment(own | command.environment)

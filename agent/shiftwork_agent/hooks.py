@@ -274,6 +274,7 @@ _CODES = {
     "missing": ErrorCode.SCRIPT_MISSING,
     "link": ErrorCode.SCRIPT_MISSING,
     "not_executable": ErrorCode.SCRIPT_NOT_EXECUTABLE,
+    "no_user": ErrorCode.SCRIPT_FAILED,
 }
 
 
@@ -310,11 +311,11 @@ def _text(result: Result, hook: Hook, run: EventRun) -> str:
     script, number = hook.location, result.number
     signalled = signal.Signals(number).name if result.outcome == "signalled" else ""
     texts = {
-        "failed": f"{script} exited with code {number}",
+        "failed": f"{script} failed: it exited with code {number}",
         "signalled": f"{script} was ended by {signalled}",
-        "timed_out": f"{script} ran longer than its limit of {min(hook.timeout, run.limit):g} s and was ended",
+        "timed_out": f"{script} failed to complete in {min(hook.timeout, run.limit):g} seconds (timeout) and was ended",
         "cancelled": f"{script} was ended on request",
-        "missing": f"cannot run {script}: the bundle has no such file",
+        "missing": f"cannot run {script}: the script does not exist in the bundle",
         "link": f"cannot run {script}: its path leads through a symbolic link or upwards",
         "not_executable": f"cannot make {script} executable",
         "no_user": f"cannot run {script} as {hook.runas!r}: this host has no such user; create it, or change runas",

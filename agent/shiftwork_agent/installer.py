@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import secrets
+import stat
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from shiftwork_agent.arrival import Arrival
+from shiftwork_agent.disk import Directories, opened
 from shiftwork_agent.fetch.target import Sink
+from shiftwork_agent.install import strict
 from shiftwork_agent.install.apply import Applier, GroupFiles, Step
 from shiftwork_agent.install.host import RealHost, listing
 from shiftwork_agent.install.model import FORMAT, Change, Installed, Plan
@@ -22,12 +27,13 @@ from shiftwork_agent.install.wanted import Accounts, wanted
 from shiftwork_agent.layout import safe_name
 from shiftwork_agent.store import Store
 from shiftwork_agent.trust import Admitted, Trust
-from shiftwork_contract.appspec import ServerAppSpec, parse_server
+from shiftwork_contract.appspec import APPSPEC_NAMES, ServerAppSpec, appspec_name, parse_server
 from shiftwork_contract.errors import AppSpecError, InvalidRequest, ShiftworkError
 from shiftwork_contract.lifecycle import RUNS_INSTALLED_REVISION, LifecycleEvent
 from shiftwork_contract.messages import Command, GroupState
 from shiftwork_contract.place import shown
 from shiftwork_contract.revision import Revision
+from shiftwork_contract.yamlmarks import MAX_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +66,28 @@ class Installer:
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_use: defaultdict[str, int] = defaultdict(int)
 
-    async def prepare(self, command: Command) -> None:
+    async def prepare(self, command: Command, *, serving: bool = False) -> None:
         """Afterwards the revision is in the store, verified, and its AppSpec and install plan hold.
 
-        Nothing that serves is touched. What a BeforeInstall script may still put right is left to `install` to judge.
+        Nothing that serves is touched. What a BeforeInstall script may still put right is left to `install` to judge;
+        with `compat: strict` all of AppSpec and plan is left to the events that need them. `serving`: the group may
+        still run from the very tree of this revision, so it is not replaced, whatever scripts have made of it.
         """
+        await self._prepare(command, serving, self._check if command.compat != "strict" else None)
+
+    async def bring(self, command: Command, *, serving: bool = False) -> None:
+        """Afterwards the revision is in the store, verified. `check` says whether it can be installed."""
+        await self._prepare(command, serving, None)
+
+    async def _prepare(self, command: Command, serving: bool, check: Callable[[Command], None] | None) -> None:
         revision, admitted = command.revision, await self.admit(command)
         with self._using(revision.identity):
             async with self._fetching[revision.identity]:
-                if await asyncio.to_thread(self._needs_fetching, command):
+                if await asyncio.to_thread(self._needs_fetching, command, serving):
                     await self._bring(revision)
-            await asyncio.to_thread(self._check, command)
+            await asyncio.to_thread(self.store.touch, revision.identity)
+            if check is not None:
+                await asyncio.to_thread(check, command)
             await asyncio.to_thread(self._prune, command)
         if admitted and self._trust:
             await self._trust.accept(admitted, self._installed_trees)
@@ -81,6 +98,11 @@ class Installer:
             return None
         about = await asyncio.to_thread(self.store.about, command.revision.identity)
         return await self._trust.admit(command, about.tree if about else "", self._installed_trees)
+
+    async def check(self, command: Command) -> None:
+        """Raises AppSpecError, or InvalidRequest for a plan that no script before Install can put right."""
+        with self._using(command.revision.identity):
+            await asyncio.to_thread(self._check, command)
 
     async def install(self, command: Command) -> None:
         """Afterwards the group has this revision; if it raises, it has what it had before, byte for byte."""
@@ -95,21 +117,27 @@ class Installer:
         """Where the revision is unpacked; hooks run there."""
         return self.store.tree(identity)
 
-    def appspec(self, identity: str) -> ServerAppSpec:
-        """Raises AppSpecError; InvalidRequest where the revision is not on this host or has no AppSpec."""
-        about = self.store.about(identity)
-        if about is None:
+    def appspec(self, command: Command, *, installed: bool = False) -> ServerAppSpec:
+        """The command's revision's, or the installed one's, found and read as the command that installed it did.
+
+        Raises AppSpecError; InvalidRequest where the revision is not on this host.
+        """
+        if not installed:
+            return self._appspec(command.revision.identity, command.appspec, command.compat)
+        former = self._files(command.group_id).installed(command.group_id)
+        return self._appspec(former.installed, former.appspec, former.compat)
+
+    def _appspec(self, identity: str, name: str, compat: str) -> ServerAppSpec:
+        if self.store.about(identity) is None:
             raise InvalidRequest(f"cannot read the AppSpec of {identity}: this host does not have the revision")
-        tree = self.store.tree(identity)
-        names = tuple(dict.fromkeys((*self.store.appspec_names, *about.appspec_names)))
-        for name in names:
-            path = tree / name
-            if path.is_file() and not path.is_symlink():
-                return parse_server(path.read_bytes(), name)
+        names = (appspec_name(name),) if name else APPSPEC_NAMES
+        with Directories(str(self.store.tree(identity))) as tree:
+            for candidate in names:
+                text = _read(tree, candidate)
+                if text is not None:
+                    return parse_server(text, candidate, strict=compat == "strict")
         raise AppSpecError(
-            f"the bundle has no AppSpec in its root; add {self.store.appspec_names[0]} with `version: 0.0` and"
-            " `os: linux`",
-            file=self.store.appspec_names[0],
+            f"the bundle has no AppSpec by this name; add {names[0]} with `version: 0.0` and `os: linux`", file=names[0]
         )
 
     def installed(self, group_id: str) -> GroupState:
@@ -143,13 +171,13 @@ class Installer:
         log.info("ending an interrupted install", extra={"group_id": change.after.group_id, "phase": files.phase()})
         Applier(self._root, files, change, self._step).recover()
 
-    def _needs_fetching(self, command: Command) -> bool:
-        """A tree that scripts have changed is brought anew, unless another group still runs from it."""
+    def _needs_fetching(self, command: Command, serving: bool) -> bool:
+        """A tree that scripts have changed is brought anew, unless a group that may be serving runs from it."""
         identity = command.revision.identity
         if self.store.about(identity) is None:
             return True
-        others = {state.installed for state in self.groups() if state.group_id != command.group_id}
-        if identity in others or self._in_use[identity] > 1:
+        running = {state.installed for state in self.groups() if serving or state.group_id != command.group_id}
+        if identity in running or self._in_use[identity] > 1:
             return False
         return not self.store.is_pristine(identity)
 
@@ -163,8 +191,7 @@ class Installer:
                 await arrival.close()
 
     def _check(self, command: Command) -> None:
-        self.store.touch(command.revision.identity)
-        appspec = self.appspec(command.revision.identity)
+        appspec = self.appspec(command)
         for warning in appspec.warnings:
             log.warning("the AppSpec says something that has no effect", extra={"warning": warning})
         with _translated("cannot check the install plan"):
@@ -177,7 +204,8 @@ class Installer:
 
     def _scripts_before_install(self, command: Command, appspec: ServerAppSpec) -> bool:
         installed = self.installed(command.group_id).installed
-        former = self.appspec(installed) if installed and self.store.about(installed) else ServerAppSpec()
+        here = installed and self.store.about(installed)
+        former = self.appspec(command, installed=True) if here else ServerAppSpec()
         return bool(
             appspec.hooks_for(LifecycleEvent.BEFORE_INSTALL)
             or any(former.hooks_for(event) for event in RUNS_INSTALLED_REVISION)
@@ -186,9 +214,13 @@ class Installer:
     def _plan(self, command: Command, appspec: ServerAppSpec, token: str) -> Plan:
         host = RealHost(self._root)
         owned = {one.path: one for one in self._files(command.group_id).installed().owned}
-        resolve = within(self._destinations, host.resolve)
-        found = wanted(appspec, listing(self.bundle_dir(command.revision.identity)), resolve, self._accounts)
-        return plan(found, owned, host, appspec.file_exists_behavior or command.file_exists_behavior, token)
+        behavior = appspec.file_exists_behavior or command.file_exists_behavior
+        resolve, tree = within(self._destinations, host.resolve), self.bundle_dir(command.revision.identity)
+        if command.compat != "strict":
+            return plan(wanted(appspec, listing(tree), resolve, self._accounts), owned, host, behavior, token)
+        bundle, real = strict.followed(tree)
+        found = strict.as_codedeploy(wanted(appspec, bundle, resolve, self._accounts), real)
+        return plan(found, owned, host, behavior, token, keep_originals=False)
 
     def _install(self, command: Command) -> None:
         identity = command.revision.identity
@@ -197,9 +229,10 @@ class Installer:
             files.create()
             self._recover(files)
             self._root.mkdir(parents=True, exist_ok=True)
-            made = self._plan(command, self.appspec(identity), secrets.token_hex(4))
+            made = self._plan(command, self.appspec(command), secrets.token_hex(4))
             after = Installed(
-                FORMAT, command.group_id, identity, command.deployment_id, command.sequence, made.owned
+                FORMAT, command.group_id, identity, command.deployment_id, command.sequence, made.owned,
+                command.appspec, command.compat,
             )  # fmt: skip
             Applier(self._root, files, Change(FORMAT, str(self.bundle_dir(identity)), made, after), self._step).run()
 
@@ -222,6 +255,19 @@ class Installer:
             yield
         finally:
             self._in_use[identity] -= 1
+
+
+def _read(tree: Directories, path: str) -> bytes | None:
+    """The text of a regular file that no link leads to; None for anything else."""
+    try:
+        parent, name = tree.at(path)
+        with opened(name, os.O_RDONLY | os.O_NONBLOCK, parent) as file:
+            regular = stat.S_ISREG(os.fstat(file).st_mode)
+            return os.read(file, MAX_BYTES + 1) if regular else None
+    except OSError as err:
+        if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 @contextlib.contextmanager

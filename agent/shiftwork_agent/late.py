@@ -48,8 +48,8 @@ class LateInstaller:
             )  # fmt: skip
         return self._made
 
-    async def prepare(self, command: Command) -> None:
-        await self._installer().prepare(command)
+    async def prepare(self, command: Command, *, serving: bool = False) -> None:
+        await self._installer().prepare(command, serving=serving)
 
     async def admit(self, command: Command) -> object:
         return await self._installer().admit(command)
@@ -60,8 +60,8 @@ class LateInstaller:
     def bundle_dir(self, identity: str) -> Path:
         return self._installer().bundle_dir(identity)
 
-    def appspec(self, identity: str) -> Scripts:
-        return self._installer().appspec(identity)
+    def appspec(self, command: Command, *, installed: bool = False) -> Scripts:
+        return self._installer().appspec(command, installed=installed)
 
     def installed(self, group_id: str) -> GroupState:
         return self._installer().installed(group_id)

@@ -38,10 +38,13 @@ FAILED = 1
     help="All that is remembered between two calls.",
 )  # fmt: skip
 @click.option(
-    "--file-exists-behavior", type=click.Choice(["DISALLOW", "OVERWRITE", "RETAIN"], case_sensitive=False),
-    default="DISALLOW", show_default=True, help="What to do with files at the destination that others have put there.",
+    "--file-exists-behavior", metavar="DISALLOW|OVERWRITE|RETAIN", default="DISALLOW", show_default=True,
+    help="What to do with files at the destination that others have put there.",
 )  # fmt: skip
 @click.option("--appspec", default="", help="Name of the AppSpec file; appspec.yml or appspec.yaml by default.")
+@click.option(
+    "--compat", type=click.Choice(["strict"]), help="Reproduce CodeDeploy's quirks that a bundle may depend on."
+)
 @click.option(
     "--type", "type", type=click.Choice([kind.value for kind in BundleType]), help="Told from the name by default."
 )
@@ -119,8 +122,6 @@ def _tell(result: EventResult, directory: Path) -> None:
         click.echo(f"    {line}")
     if result.status is EventStatus.FAILED:
         click.echo(f"    {result.diagnostics.error_code}: {result.diagnostics.message}", err=True)
-        if output:
-            click.echo(f"    All output: {directory / 'output'}", err=True)
 
 
 def _say_nothing(result: EventResult, directory: Path) -> None:

@@ -64,7 +64,7 @@ class FakeInstaller:
         hooks: dict[str, tuple[FakeHook, ...]] = {event: (FakeHook(f"{event}.sh", **options),) for event in scripts}
         self._scripts(revision).write_bytes(msgspec.json.encode(FakeScripts(hooks)))
 
-    async def prepare(self, command: Command) -> None:
+    async def prepare(self, command: Command, *, serving: bool = False) -> None:
         self.prepared.append(command.revision.identity)
         self._fail("prepare")
 
@@ -86,7 +86,8 @@ class FakeInstaller:
     def bundle_dir(self, identity: str) -> Path:
         return self.root / identity
 
-    def appspec(self, identity: str) -> FakeScripts:
+    def appspec(self, command: Command, *, installed: bool = False) -> FakeScripts:
+        identity = self.installed(command.group_id).installed if installed else command.revision.identity
         if not self._scripts(identity).exists():
             raise InvalidRequest(f"cannot find revision {identity}: it is not on this host")
         return msgspec.json.decode(self._scripts(identity).read_bytes(), type=FakeScripts)

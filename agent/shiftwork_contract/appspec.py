@@ -2,7 +2,7 @@
 
 CodeDeploy's rules, with four differences that spare people a surprise: `mode: 0644` without quotes is the mode 0644,
 a timeout such as `60s` is refused instead of read as 60, a context takes `user` as documented (and `name`, as built),
-and nothing may climb out of the bundle.
+and nothing may climb out of the bundle. With `strict` the first two are read as CodeDeploy reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from shiftwork_contract import yamlmarks
+from shiftwork_contract import appspec_strict, yamlmarks
 from shiftwork_contract.appspec_rules import AclEntry as AclEntry
 from shiftwork_contract.appspec_rules import acl_entry, context_range
 from shiftwork_contract.errors import AppSpecError, InvalidRequest
@@ -25,6 +25,7 @@ APPSPEC_NAMES = ("appspec.yml", "appspec.yaml")
 """Where an AppSpec is looked for in the root of a bundle, in this order."""
 
 DEFAULT_TIMEOUT = 3600
+MAX_NAME = 255
 FileExistsBehavior = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 ObjectType = Literal["file", "directory"]
 T = TypeVar("T")
@@ -85,23 +86,35 @@ class ServerAppSpec(msgspec.Struct, frozen=True):
 
 
 def parse_server(
-    text: str | bytes, file: str = "appspec.yml", *, events: Collection[str] | None = None
+    text: str | bytes, file: str = "appspec.yml", *, events: Collection[str] | None = None, strict: bool = False
 ) -> ServerAppSpec:
     """The AppSpec in `text`. Raises AppSpecError that names the first problem's place and lists the others.
 
     A hook name that is no lifecycle event is a warning; with `events` it is an error unless listed there.
     """
-    root = yamlmarks.parse(text, file, error=AppSpecError)
+    root = yamlmarks.parse(text, file, error=AppSpecError, lenient=strict)
     if root is None or root.is_null:
         raise AppSpecError("the AppSpec is empty; it needs at least `version: 0.0` and `os: linux`", file=file)
-    return _Reader(root, events).read()
+    return _Reader(root, events, strict).read()
+
+
+def appspec_name(name: str) -> str:
+    """`name`, if an AppSpec may be called so: a path inside the bundle. Raises InvalidRequest otherwise."""
+    parts = name.split("/")
+    if len(name) > MAX_NAME or not name.isprintable() or any(part in ("", ".", "..") for part in parts):
+        raise InvalidRequest(
+            f"cannot use {name[:80]!r} as the name of an AppSpec: it is a path inside the bundle, of at most"
+            f" {MAX_NAME} characters, such as appspec.staging.yml",
+            code="InvalidAppSpecName",
+        )
+    return name
 
 
 class _Reader:
     """Reads section by section, and collects one problem from each before it gives up."""
 
-    def __init__(self, root: Marked, events: Collection[str] | None) -> None:
-        self.root, self.members = root, root.mapping()
+    def __init__(self, root: Marked, events: Collection[str] | None, strict: bool) -> None:
+        self.root, self.members, self.strict = root, root.mapping(), strict
         self.allowed = events
         self.problems: list[AppSpecError] = []
         self.warnings: list[str] = []
@@ -160,15 +173,13 @@ class _Reader:
         return tuple(self._permission(item) for item in marked.items())
 
     def _permission(self, marked: Marked) -> Permission:
-        members = marked.mapping()
-        optional = {
-            key: m.text() for key, m in members.items() if key in ("owner", "group", "pattern") and not m.is_null
-        }
+        members = {key: member for key, member in marked.mapping().items() if not member.is_null}
+        optional = {key: m.text() for key, m in members.items() if key in ("owner", "group", "pattern")}
         return Permission(
             object=_required(marked, members, "object"),
             excepted=tuple(members["except"].texts()) if "except" in members else (),
             types=_types(members["type"]) if "type" in members else ("file", "directory"),
-            mode=_mode(members["mode"]) if "mode" in members else "",
+            mode=self._mode(members["mode"]) if "mode" in members else "",
             acls=tuple(_acl(m) for m in members["acls"].items()) if "acls" in members else (),
             context=self._context(members["context"]) if "context" in members else None,
             **optional,
@@ -188,6 +199,20 @@ class _Reader:
             raise (level or marked).fail(str(err)) from err
         return Context(type=members["type"].text(), user=user.text() if user else "", range=checked)
 
+    def _mode(self, marked: Marked) -> str:
+        return appspec_strict.mode(marked) if self.strict else _mode(marked)
+
+    def _hook(self, marked: Marked) -> Hook:
+        members = {key: member for key, member in marked.mapping().items() if not member.is_null}
+        timeout, sudo, runas = members.get("timeout"), members.get("sudo"), members.get("runas")
+        seconds, truth = (appspec_strict.timeout, appspec_strict.truth) if self.strict else (_timeout, _sudo)
+        return Hook(
+            location=_location(marked, members),
+            timeout=seconds(timeout) if timeout else DEFAULT_TIMEOUT,
+            runas=runas.text().strip() if runas else "",
+            sudo=truth(sudo) if sudo else False,
+        )
+
     def _hooks(self, marked: Marked) -> dict[str, tuple[Hook, ...]]:
         hooks = {}
         for event, scripts in marked.mapping().items():
@@ -197,23 +222,15 @@ class _Reader:
                 )
             if self.allowed is None and event not in SCRIPTABLE:
                 self.warnings.append(_noted(scripts, f"`hooks.{event}` has no effect: no script runs at {event}"))
-            hooks[event] = tuple(_hook(item) for item in scripts.items())
+            hooks[event] = tuple(self._hook(item) for item in scripts.items())
         return {event: scripts for event, scripts in hooks.items() if scripts}
 
 
-def _hook(marked: Marked) -> Hook:
-    members = marked.mapping()
-    sudo = members.get("sudo")
-    runas = members.get("runas")
-    value = sudo.scalar() if sudo else False
-    if sudo and not isinstance(value, bool | None):
-        raise sudo.fail(f"`{sudo.path}` must be true or false without quotes, not {sudo.shown}")
-    return Hook(
-        location=_location(marked, members),
-        timeout=_timeout(members["timeout"]) if "timeout" in members else DEFAULT_TIMEOUT,
-        runas=runas.text().strip() if runas and not runas.is_null else "",
-        sudo=bool(value),
-    )
+def _sudo(marked: Marked) -> bool:
+    value = marked.scalar()
+    if not isinstance(value, bool | None):
+        raise marked.fail(f"`{marked.path}` must be true or false without quotes, not {marked.shown}")
+    return bool(value)
 
 
 def _location(marked: Marked, members: dict[str, Marked]) -> str:
@@ -222,7 +239,7 @@ def _location(marked: Marked, members: dict[str, Marked]) -> str:
 
 
 def _timeout(marked: Marked) -> int:
-    text = "" if marked.is_null else marked.text()
+    text = marked.text()
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise marked.fail(f"`{marked.path}`, a timeout, must be a whole number of seconds above 0, not {marked.shown}")
     return int(text)
@@ -269,7 +286,7 @@ def _types(marked: Marked) -> tuple[ObjectType, ...]:
 
 
 def _mode(marked: Marked) -> str:
-    text = "" if marked.is_null else marked.text()
+    text = marked.text()
     if not re.fullmatch(r"[0-7]{1,4}", text):
         raise marked.fail(f"`{marked.path}` must be one to four octal digits such as 644 or 0644, not {marked.shown}")
     return text.rjust(3, "0")
@@ -302,5 +319,5 @@ def _listed(names: Collection[Any]) -> str:
 
 __all__ = [
     "APPSPEC_NAMES", "AclEntry", "AppSpecError", "Context", "FileEntry", "FileExistsBehavior", "Hook", "InvalidRequest",
-    "Permission", "ServerAppSpec", "parse_server",
+    "Permission", "ServerAppSpec", "appspec_name", "parse_server",
 ]  # fmt: skip

@@ -245,7 +245,8 @@ class Command(msgspec.Struct, frozen=True, rename="camel"):
     Limits: the first event must start within `start_within` of receipt; one event (all its scripts) lasts at most
     `event_limit`; cut off from the coordinator for longer than `offline_for`, no further event is started.
     `keep` names revisions that must stay in the host's store. `appspec` names the AppSpec file, empty for the usual
-    names. `compat` strict: CodeDeploy's quirks, as docs/compatibility.md lists them.
+    names. `file_exists_behavior` is DISALLOW, OVERWRITE or RETAIN; another one fails Install where it would count.
+    `compat` strict: CodeDeploy's quirks, as docs/compatibility.md lists them.
     """
 
     id: str
@@ -262,7 +263,7 @@ class Command(msgspec.Struct, frozen=True, rename="camel"):
     event_limit: float = 3600.0
     offline_for: float = 300.0
     ignore_stop_failures: bool = False
-    file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
+    file_exists_behavior: str = "DISALLOW"
     environment: dict[str, str] = {}
     keep: tuple[str, ...] = ()
     appspec: str = ""

@@ -98,21 +98,30 @@ class Marked:
         return Marked(node, self.file, (self.path + step).lstrip("."), self._error)
 
 
-def parse(text: str | bytes, file: str, *, error: ErrorAt = YamlError) -> Marked | None:
-    """The root of the only document in `text`; None where there is none. Errors are made with `error`."""
+def parse(text: str | bytes, file: str, *, error: ErrorAt = YamlError, lenient: bool = False) -> Marked | None:
+    """The root of the only document in `text`; None where there is none. Errors are made with `error`.
+
+    `lenient`: of a key that is there twice the last counts, and what follows the first document is not looked at.
+    """
     if len(text) > MAX_BYTES:
         raise error(f"cannot read a file of {len(text)} bytes, at most {MAX_BYTES} are read", file=file)
     decoded = _decoded(text, file, error)
     try:
         _refuse_tricks(decoded, file, error)
-        node = _Loader(decoded).get_single_node()
+        node = _first_node(decoded) if lenient else _Loader(decoded).get_single_node()
     except yaml.YAMLError as err:
         raise _syntax(err, file, error) from err
     if node is None:
         return None
     root = Marked(node, file, error=error)
-    _refuse_odd_keys(root)
+    _refuse_odd_keys(root, twice=lenient)
     return root
+
+
+def _first_node(text: str) -> yaml.Node | None:
+    loader = _Loader(text)
+    node: yaml.Node | None = loader.get_node() if loader.check_node() else None
+    return node
 
 
 def plain(marked: Marked) -> Any:
@@ -224,18 +233,18 @@ def _refuse_tricks(text: str, file: str, error: ErrorAt) -> None:
             raise refused(f"tags are not allowed (`{event.tag}`); write the plain value")
 
 
-def _refuse_odd_keys(marked: Marked) -> None:
+def _refuse_odd_keys(marked: Marked, *, twice: bool = False) -> None:
     if isinstance(marked.node, yaml.MappingNode):
         seen: set[str] = set()
         for key, _ in marked.node.value:
             place = Marked(key, marked.file, marked.path, marked._error)
             if not isinstance(key, yaml.ScalarNode):
                 raise place.fail("a key must be plain text, not a list or a mapping")
-            if key.value in seen:
+            if key.value in seen and not twice:
                 raise place.fail(f"the key `{key.value}` is there twice; keep one of them")
             seen.add(key.value)
     for child in _children(marked):
-        _refuse_odd_keys(child)
+        _refuse_odd_keys(child, twice=twice)
 
 
 def _children(marked: Marked) -> Iterator[Marked]:

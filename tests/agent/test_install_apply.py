@@ -265,7 +265,7 @@ async def test_a_revision_is_fetched_once_and_again_only_if_a_script_has_changed
 
 
 async def test_a_bundle_without_appspec_fails_prepare(world: World) -> None:
-    with pytest.raises(InvalidRequest, match="no AppSpec in its root"):
+    with pytest.raises(InvalidRequest, match="no AppSpec by this name"):
         await world.installer().prepare(world.command({"app/a": "1"}, appspec=None))
 
 

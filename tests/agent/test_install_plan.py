@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from shiftwork_agent.install.model import Drop, Owned, Plan, Put, Thing
-from shiftwork_agent.install.plan import FileExistsBehavior, plan
+from shiftwork_agent.install.plan import plan
 from shiftwork_agent.install.wanted import Accounts, Wanted, wanted
 from shiftwork_contract.appspec import FileEntry, Permission, ServerAppSpec
 from shiftwork_contract.errors import InvalidRequest
@@ -38,7 +38,7 @@ def make(
     want: Mapping[str, str],
     here: Mapping[str, Thing] | None = None,
     mine: Mapping[str, str] | None = None,
-    behavior: FileExistsBehavior = "DISALLOW",
+    behavior: str = "DISALLOW",
 ) -> Plan:
     """`want` and `mine`: path -> kind, where a kind of mine may be followed by the name of a saved original."""
     wants = {path: Wanted(path, path, kind, "src") for path, kind in sorted(want.items())}  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_a_foreign_directory_is_used_and_never_owned() -> None:
         ("file", DEVICE, "file", "OVERWRITE"),
     ],
 )
-def test_what_is_in_the_way_is_refused(want: str, here: Thing, mine: str, behavior: FileExistsBehavior) -> None:
+def test_what_is_in_the_way_is_refused(want: str, here: Thing, mine: str, behavior: str) -> None:
     with pytest.raises(InvalidRequest) as err:
         make({"/a": want}, {"/a": here}, {"/a": mine} if mine else {}, behavior)
     assert err.value.code == "FileExists" and "/a" in err.value.message

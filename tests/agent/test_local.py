@@ -73,15 +73,38 @@ def test_a_failing_script_fails_the_deployment_and_skips_the_rest(tmp_path: Path
     assert by_name["ApplicationStart"]["status"] == "Skipped" and by_name["ApplicationStart"]["startTime"] is None
 
 
-def test_a_bad_revision_fails_downloadbundle_before_the_old_one_is_stopped(tmp_path: Path) -> None:
+def test_a_bad_revision_is_told_by_the_event_that_needs_it_and_stops_nothing(tmp_path: Path) -> None:
     local(tmp_path, bundle(tmp_path / "1", "v1"))
     done = local(tmp_path, bundle(tmp_path / "2", "v2", SPEC.replace("0.0", "7")), "--output", "json")
     by_name = {one["lifecycleEventName"]: one for one in done.json["lifecycleEvents"]}
     assert done.exit_code == 1
     assert by_name["ApplicationStop"]["status"] == "Skipped"
-    assert by_name["DownloadBundle"]["status"] == "Failed"
-    assert "appspec.yml:1:10" in by_name["DownloadBundle"]["diagnostics"]["message"]
+    assert "BeforeInstall of this revision cannot" in by_name["ApplicationStop"]["diagnostics"]["message"]
+    assert by_name["BeforeInstall"]["status"] == "Failed" and by_name["Install"]["status"] == "Skipped"
+    assert "appspec.yml:1:10" in by_name["BeforeInstall"]["diagnostics"]["message"]
     assert (tmp_path / "root/srv/app/version").read_text() == "v1"
+
+
+def test_an_archive_that_cannot_be_unpacked_fails_downloadbundle(tmp_path: Path) -> None:
+    local(tmp_path, bundle(tmp_path / "1", "v1"))
+    (tmp_path / "b.tgz").write_text("nothing")
+    done = local(tmp_path, tmp_path / "b.tgz", "--output", "json")
+    by_name = {one["lifecycleEventName"]: one["status"] for one in done.json["lifecycleEvents"]}
+    assert by_name["ApplicationStop"] == "Skipped" and by_name["DownloadBundle"] == "Failed"
+
+
+def test_a_made_up_event_without_a_hook_installs_nothing(tmp_path: Path) -> None:
+    done = local(tmp_path, bundle(tmp_path / "1", "v1"), "--events", "Smoke", "--output", "json")
+    by_name = {one["lifecycleEventName"]: one["status"] for one in done.json["lifecycleEvents"]}
+    assert (done.exit_code, by_name) == (1, {"DownloadBundle": "Succeeded", "Install": "Skipped", "Smoke": "Failed"})
+    assert not (tmp_path / "root/srv/app").exists()
+
+
+def test_all_output_of_a_deployment_is_in_one_file_that_a_failure_points_to(tmp_path: Path) -> None:
+    done = local(tmp_path, bundle(tmp_path / "1", "v1", script="#!/bin/sh\necho last words\nexit 3\n"))
+    assert done.exit_code == 1 and "last words" in done.output and "exited with code 3" in done.output
+    (log,) = (tmp_path / "state/commands").glob("d-*/logs/scripts.log")
+    assert str(log) in done.output and log.read_text() == "LifecycleEvent - AfterInstall\nlast words\n"
 
 
 def test_groups_and_applications_are_apart(tmp_path: Path) -> None:
@@ -97,7 +120,14 @@ def test_the_appspec_may_have_another_name(tmp_path: Path) -> None:
     (source / "appspec.yml").rename(source / "staging.yml")
     assert local(tmp_path, source).exit_code != 0
     assert local(tmp_path, source, "--appspec", "staging.yml").exit_code == 0
-    assert local(tmp_path, bundle(tmp_path / "2", "v2"), "--output", "json").exit_code == 0
+    second = local(tmp_path, bundle(tmp_path / "2", "v2"), "--output", "json")
+    assert said(second)["ApplicationStop"] == "v1 ApplicationStop\n"
+
+
+@pytest.mark.parametrize("name", ["../x.yml", "/etc/x.yml", "a/../b", "a\nb", "a//b"])
+def test_an_appspec_lies_in_its_bundle(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="as the name of an AppSpec"):
+        raise local(tmp_path, bundle(tmp_path / "1", "v1"), "--appspec", name).exception
 
 
 def test_a_tree_that_a_script_changed_is_fresh_again_next_time(tmp_path: Path) -> None:
@@ -110,9 +140,10 @@ def test_a_tree_that_a_script_changed_is_fresh_again_next_time(tmp_path: Path) -
 
 ORDERS = {
     "AfterInstall": "DownloadBundle Install AfterInstall",
+    "ApplicationStop,DownloadBundle": "ApplicationStop DownloadBundle Install",
     "BeforeInstall,AfterInstall": "DownloadBundle BeforeInstall Install AfterInstall",
-    "ApplicationStop,ValidateService": "ApplicationStop DownloadBundle Install ValidateService",
-    "ApplicationStop": "ApplicationStop DownloadBundle Install",
+    "ApplicationStop,ValidateService": "DownloadBundle Install ApplicationStop ValidateService",
+    "ApplicationStop": "DownloadBundle Install ApplicationStop",
     "DownloadBundle,BeforeInstall": "DownloadBundle BeforeInstall Install",
     "Install,DownloadBundle": None,
     "AfterInstall,Install": None,

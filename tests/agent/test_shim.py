@@ -125,7 +125,7 @@ async def test_an_unknown_user_is_a_clear_failure(stage: Stage) -> None:
     stage.shim.submit(event)
     result, _ = await stage.end(event)
     told = hooks.diagnose(result, event, "r1")
-    assert told.error_code is ErrorCode.UNKNOWN_ERROR and "as 'nobody-has-this-name'" in told.message
+    assert told.error_code is ErrorCode.SCRIPT_FAILED and "as 'nobody-has-this-name'" in told.message
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")

@@ -86,7 +86,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Installed(msgspec.Struct, frozen=True, rename="camel"):
-    """`installed.json`: what a group has on this host."""
+    """`installed.json`: what a group has on this host. `appspec` and `compat` are the command's that installed it: the
+    scripts that stop this revision are found with them."""
 
     format: int
     group_id: str
@@ -94,6 +95,8 @@ class Installed(msgspec.Struct, frozen=True, rename="camel"):
     installed_by: str = ""
     last_sequence: int = 0
     owned: tuple[Owned, ...] = ()
+    appspec: str = ""
+    compat: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, rename="camel"):

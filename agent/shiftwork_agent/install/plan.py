@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 from shiftwork_agent.install.model import Adjust, Drop, Look, Owned, Plan, Put, Thing
 from shiftwork_agent.install.wanted import Wanted
 from shiftwork_contract.errors import InvalidRequest
 
-FileExistsBehavior = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
+BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
 
 
 class Host(Protocol):
@@ -23,13 +23,20 @@ class Host(Protocol):
 
 
 def plan(
-    wanted: Mapping[str, Wanted], owned: Mapping[str, Owned], host: Host, behavior: FileExistsBehavior, token: str
+    wanted: Mapping[str, Wanted],
+    owned: Mapping[str, Owned],
+    host: Host,
+    behavior: str,
+    token: str,
+    *,
+    keep_originals: bool = True,
 ) -> Plan:
     """Raises InvalidRequest when anything foreign is in the way; then nothing has been touched.
 
-    `token` makes the names of staged things unique to this install.
+    `behavior` counts where a foreign file is in the way, and nowhere else. `token` makes the names of staged things
+    unique to this install. Without `keep_originals` a foreign file that is overwritten never comes back.
     """
-    planner = _Planner(owned, host, behavior, token)
+    planner = _Planner(owned, host, behavior, token, keep_originals)
     for one in wanted.values():
         if one.kind == "dir":
             planner.directory(one)
@@ -39,8 +46,9 @@ def plan(
 
 
 class _Planner:
-    def __init__(self, owned: Mapping[str, Owned], host: Host, behavior: FileExistsBehavior, token: str) -> None:
+    def __init__(self, owned: Mapping[str, Owned], host: Host, behavior: str, token: str, keep_originals: bool) -> None:
         self._owned, self._host, self._behavior, self._token = owned, host, behavior, token
+        self._keep_originals = keep_originals
         self._puts: list[Put] = []
         self._drops: list[Drop] = []
         self._adjusts: list[Adjust] = []
@@ -133,6 +141,12 @@ class _Planner:
 
     def _over_foreign(self, one: Wanted) -> bool:
         """False when the foreign file stays."""
+        if self._behavior not in BEHAVIORS:
+            raise InvalidRequest(
+                f"cannot install {one.source!r}: {one.path} already exists, and file_exists_behavior is"
+                f" {self._behavior!r}; it must be {', '.join(BEHAVIORS[:-1])} or {BEHAVIORS[-1]}",
+                code="InvalidFileExistsBehavior",
+            )
         if self._behavior == "RETAIN":
             return False
         if self._behavior != "OVERWRITE":
@@ -141,7 +155,7 @@ class _Planner:
                 " it; remove it, or set file_exists_behavior to OVERWRITE or RETAIN",
                 code="FileExists",
             )
-        self._put(one, "", replaces=True, save=True)
+        self._put(one, "", replaces=True, save=self._keep_originals)
         return True
 
     def _put(self, one: Wanted, inside: str, *, replaces: bool, save: bool = False) -> Put:
