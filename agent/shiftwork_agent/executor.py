@@ -40,7 +40,7 @@ from shiftwork_contract.messages import (
     Refused,
     RunCommand,
 )
-from shiftwork_contract.revision import bundle_variables
+from shiftwork_contract.place import bundle_variables
 
 log = logging.getLogger(__name__)
 

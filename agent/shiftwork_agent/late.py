@@ -34,6 +34,7 @@ class LateInstaller:
         if self._made is None:
             from shiftwork_agent.fetch import Fetcher
             from shiftwork_agent.installer import Installer
+            from shiftwork_agent.store import Store
             from shiftwork_agent.trust import Policy, Trust
 
             fetcher = Fetcher(
@@ -44,6 +45,7 @@ class LateInstaller:
             policy = Policy(config.require_signed, config.allowed_signers, config.rollback_window)
             self._made = Installer(
                 self._layout.state, Path(config.install_root or "/"), fetcher,
+                store=Store(self._layout.state, keep=config.keep_revisions, max_bytes=config.keep_bytes),
                 trust=Trust(policy, self._layout.accepted, SystemClock()), destinations=config.allowed_destinations,
             )  # fmt: skip
         return self._made

@@ -58,12 +58,22 @@ class Tree:
             self.size += self._sizes[path]
 
     def top(self) -> bytes:
-        """The single top-level directory that holds the AppSpec, to be taken off; empty when there is none."""
+        """The single top-level directory that holds the AppSpec, to be taken off; empty when there is none.
+
+        A name such as appspec.staging.yml will do: which one is to be used is known only later.
+        """
         if len(self._tops) != 1:
             return b""
         (top,) = self._tops
         inside = any(self._is_file(top + b"/" + name) for name in self._names)
-        return top if inside else b""
+        return top if inside or self._has_named(top + b"/appspec") else b""
+
+    def _has_named(self, start: bytes) -> bool:
+        return any(
+            path.startswith(start) and path.endswith((b".yml", b".yaml")) and b"/" not in path[len(start) :]
+            for path, entry in self._entries.items()
+            if entry.kind == "file"
+        )
 
     def entries(self) -> list[TreeEntry]:
         """All entries, in no particular order, without the top-level directory that is taken off."""

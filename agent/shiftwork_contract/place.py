@@ -56,6 +56,17 @@ def place_of(revision: Revision) -> S3Object | Commit | None:
     return _github(revision.url) if revision.url.startswith("github:") else None
 
 
+def bundle_variables(revision: Revision) -> dict[str, str]:
+    """What CodeDeploy tells scripts of where their bundle came from; nothing for other places."""
+    place = place_of(revision)
+    if isinstance(place, Commit):
+        return {"BUNDLE_COMMIT": place.commit}
+    if place is None:
+        return {}
+    named = {"BUCKET": place.bucket, "KEY": place.key, "VERSION": place.version, "ETAG": revision.etag}
+    return {f"BUNDLE_{name}": value for name, value in named.items() if value}
+
+
 def parse_place(text: str) -> Reference:
     """`s3://bucket/key[?versionId=…][&bundleType=…][#sha256=…]` or `github:owner/repo@commit[#sha256=…]`.
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -97,18 +97,6 @@ def parse_reference(text: str) -> Revision | str:
         " run `shiftwork push DIR --application APP` and use the id it prints",
         code="InvalidRevision",
     )
-
-
-def bundle_variables(revision: Revision) -> dict[str, str]:
-    """What CodeDeploy tells scripts of where a bundle came from; nothing for other places than S3 and GitHub."""
-    parts = urlsplit(revision.url)
-    if parts.scheme == "github":
-        return {"BUNDLE_COMMIT": parts.path.rpartition("@")[2]}
-    if parts.scheme != "s3":
-        return {}
-    version = parse_qs(parts.query).get("versionId", [""])[0]
-    found = {"BUNDLE_BUCKET": parts.netloc, "BUNDLE_KEY": parts.path.lstrip("/"), "BUNDLE_VERSION": version}
-    return {name: value for name, value in (found | {"BUNDLE_ETAG": revision.etag}).items() if value}
 
 
 def _elsewhere(text: str, fragment: str) -> Revision:

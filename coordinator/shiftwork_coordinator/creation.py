@@ -86,12 +86,13 @@ def rollback_rows(
     targets: Mapping[str, Target],
     wanted: Rollback,
     parameters: dict[str, str],
+    appspec: str,
     serial: int,
     now: float,
 ) -> tuple[Deployment, list[Target]]:
     """The deployment that puts `failed` back, over the same instances; those that need nothing are Skipped.
 
-    `parameters` are those with which `wanted.revision` was deployed when it was good.
+    `parameters` and `appspec` are those with which `wanted.revision` was deployed when it was good.
     """
     deployment = Deployment(
         id=new_id(),
@@ -112,6 +113,8 @@ def rollback_rows(
         previous_revision=failed.revision,
         parameters=parameters,
         previous_parameters=failed.parameters,
+        appspec=appspec,
+        previous_appspec=failed.appspec,
     )
     rows = [_rollback_target(deployment, target, wanted, now) for target in targets.values()]
     return deployment, rows

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from shiftwork_contract.appspec import appspec_name
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.place import parse_place
 from shiftwork_contract.revision import Revision, Signed, parse_reference
@@ -57,6 +58,7 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     description: str = ""
     ignore_application_stop_failures: bool = False
     file_exists_behavior: FileExists | None = None
+    appspec: str = ""
     queue: bool = False
     parameters: dict[str, Value] = {}
     ignore_alarms: bool = False
@@ -122,6 +124,8 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
         previous_revision=group.last_good,
         parameters=values(f"{asked.application}/{asked.group}", group.settings.parameters, asked.parameters),
         previous_parameters=group.last_good_parameters,
+        appspec=appspec_name(asked.appspec) if asked.appspec else "",
+        previous_appspec=group.last_good_appspec,
     )
     return deployment, instances, group
 
@@ -320,7 +324,8 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
         )
     wanted = Rollback(await home.newly_signed(before.application, before.previous_revision), skip)
     serial = await home.store.next_serial()
-    deployment, rows = rollback_rows(before, targets, wanted, before.previous_parameters, serial, home.clock.now())
+    given = (before.previous_parameters, before.previous_appspec)
+    deployment, rows = rollback_rows(before, targets, wanted, *given, serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     also = Put(replace(before, rolled_back_by=deployment.id))
     return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)

@@ -191,3 +191,42 @@ def test_whatever_is_written_ends_in_an_appspec_or_an_appspec_error(text: str) -
 def test_load_raises_nothing_else_either(noise: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
         yamlmarks.load(noise, "f", Document)
+
+
+STRICT = {
+    "permissions:\n  - {object: /x, mode: 0644}": "420",
+    "permissions:\n  - {object: /x, mode: 644}": "644",
+    "permissions:\n  - {object: /x, mode: ''}": "000",
+    "permissions:\n  - {object: /x, mode: 0755}": "reads it as '493'",
+    "hooks:\n  AfterInstall:\n    - {location: a, timeout: 60s}": 60,
+    "hooks:\n  AfterInstall:\n    - {location: a, timeout: 1e3}": 1,
+    "hooks:\n  AfterInstall:\n    - {location: a, timeout: 0100}": 64,
+    "hooks:\n  AfterInstall:\n    - {location: a, timeout: soon}": "must begin with a number",
+    "hooks:\n  AfterInstall:\n    - {location: a, sudo: 'false'}": True,
+    "hooks:\n  AfterInstall:\n    - {location: a, sudo: false}": False,
+    "os: linux": 0,
+    "---\nos: mac": 0,
+    "x: &a 1\ny: *a": "anchors and aliases",
+    "files:\n  - {source: ../a, destination: /b}": "leaves the bundle",
+}
+
+
+@pytest.mark.parametrize("text", STRICT)
+def test_strict_reads_as_codedeploy_does_and_never_outside_the_bundle(text: str) -> None:
+    wanted = STRICT[text]
+    try:
+        spec = parse_server(HEAD + text, strict=True)
+    except AppSpecError as err:
+        assert isinstance(wanted, str) and wanted in err.message
+        return
+    hook = spec.hooks_for("AfterInstall")
+    found = {*(p.mode for p in spec.permissions), *(h.sudo if "sudo" in text else h.timeout for h in hook)}
+    assert found == ({wanted} if spec.permissions or hook else set())
+
+
+def test_empty_values_count_as_absent() -> None:
+    spec = parse_server(
+        HEAD + "hooks:\n  AfterInstall:\n    - {location: a, timeout: , runas: , sudo: }\n"
+        "permissions:\n  - {object: /x, mode: , owner: , type: , acls: , context: , pattern: , except: }\n"
+    )
+    assert spec.hooks_for("AfterInstall") == (Hook("a"),) and spec.permissions == (Permission("/x"),)

@@ -223,6 +223,8 @@ def test_a_single_directory_is_taken_off_only_around_an_appspec() -> None:
     with_spec = inspect(tar_of(file("top/appspec.yaml", SPEC), file("top/a")), BundleType.TAR)
     beside = inspect(tar_of(file("top/appspec.yaml", SPEC), file("a")), BundleType.TAR)
     without = inspect(tar_of(file("top/a")), BundleType.TAR)
+    named = inspect(tar_of(file("top/a", b""), file("top/appspec.eu.yml")), BundleType.TAR)
+    assert named.identity == inspect(tar_of(file("a", b""), file("appspec.eu.yml")), BundleType.TAR).identity
     assert (with_spec.appspec_name, with_spec.entries) == ("appspec.yaml", 2)
     assert (beside.appspec, beside.entries) == (None, 3)
     assert without.entries == 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.place import Commit, Reference, S3Object, parse_place, place_of, shown
+from shiftwork_contract.place import Commit, Reference, S3Object, bundle_variables, parse_place, place_of, shown
 from shiftwork_contract.revision import BundleType, Revision
 
 COMMIT, HEX = "0123456789" * 4, "0123456789abcdef" * 4
@@ -58,3 +58,12 @@ def test_what_may_change_or_is_unknown_is_refused(text: str, part: str) -> None:
 def test_what_is_secret_in_an_address_is_not_shown() -> None:
     assert shown("https://h/b.tgz?X-Amz-Signature=s") == "https://h/b.tgz"
     assert shown("s3://b/k?versionId=v") == "s3://b/k?versionId=v"
+
+
+def test_scripts_are_told_where_their_bundle_came_from() -> None:
+    assert bundle_variables(Revision("", "s3://bucket/a%20b.zip?versionId=v", etag="e")) == {
+        "BUNDLE_BUCKET": "bucket", "BUNDLE_KEY": "a b.zip", "BUNDLE_VERSION": "v", "BUNDLE_ETAG": "e",
+    }  # fmt: skip
+    assert bundle_variables(Revision("", "s3://bucket/b.zip")) == {"BUNDLE_BUCKET": "bucket", "BUNDLE_KEY": "b.zip"}
+    assert bundle_variables(Revision("", f"github:o/r@{COMMIT}")) == {"BUNDLE_COMMIT": COMMIT}
+    assert bundle_variables(Revision("", "coordinator:")) == {}

@@ -54,6 +54,7 @@ def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, see
         "revision": msgspec.to_builtins(row.revision),
         "previousRevision": msgspec.to_builtins(row.previous_revision),
         "parameters": row.parameters,
+        "appspec": row.appspec,
         "deploymentOverview": _overview(targets or {}),
         "errorInformation": _error(row.error_code or row.halted_code, row.error_message or row.halted_message),
         "rollbackInfo": {

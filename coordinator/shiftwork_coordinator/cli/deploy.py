@@ -44,6 +44,7 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
     type=click.Choice(BEHAVIORS),
     help="When a file to install exists already and is no deployment's; default: the group's.",
 )
+@click.option("--appspec", metavar="NAME", help="The AppSpec file in the bundle; default: appspec.yml or appspec.yaml.")
 @parameter_option
 @click.option("--ignore-alarms", is_flag=True, help="Heed no alarm, to bring a fix while one is red.")
 @api_command
@@ -57,6 +58,7 @@ def deploy(
     queue: bool,
     ignore_application_stop_failures: bool,
     file_exists_behavior: str | None,
+    appspec: str | None,
     parameters: tuple[tuple[str, str], ...],
     ignore_alarms: bool,
     call: Call,
@@ -74,6 +76,7 @@ def deploy(
         "queue": queue or None,
         "ignoreApplicationStopFailures": ignore_application_stop_failures or None,
         "fileExistsBehavior": file_exists_behavior,
+        "appspec": appspec,
         "parameters": dict(parameters) or None,
         "ignoreAlarms": ignore_alarms or None,
     }

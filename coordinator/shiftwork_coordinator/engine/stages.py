@@ -93,6 +93,8 @@ def command_row(draft: Draft, target: Target, *, prepare: bool) -> CommandRow:
         ignore_stop_failures=d.ignore_stop_failures,
         file_exists_behavior=d.file_exists_behavior,
         environment=d.settings.environment | d.parameters,
+        appspec=d.appspec,
+        compat=d.settings.compat,
         keep=(draft.snapshot.last_good.identity,) if draft.snapshot.last_good else (),
     )
     return CommandRow(command, target.instance, target.stage, wanted_at=draft.now)

@@ -59,6 +59,8 @@ class Deployment(Row, frozen=True):
     previous_revision: Revision | None = None
     parameters: dict[str, str] = {}
     previous_parameters: dict[str, str] = {}
+    appspec: str = ""
+    previous_appspec: str = ""
     started_at: float | None = None
     completed_at: float | None = None
     floor: int = 0
@@ -192,6 +194,7 @@ class Group(Row, frozen=True):
     last_good: Revision | None = None
     last_good_deployment: str = ""
     last_good_parameters: dict[str, str] = {}
+    last_good_appspec: str = ""
 
 
 class CustomConfig(Row, frozen=True):

@@ -80,6 +80,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment: dict[str, str] = {}
     parameters: dict[str, Parameter] = {}
     file_exists_behavior: Literal["DISALLOW", "OVERWRITE", "RETAIN"] = "DISALLOW"
+    compat: Literal["", "strict"] = ""
 
     @property
     def has_traffic_control(self) -> bool:

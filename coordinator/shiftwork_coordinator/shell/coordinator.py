@@ -114,8 +114,8 @@ class Coordinator:
     async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
         wanted = replace(wanted, revision=await self.newly_signed(decision.deployment.application, wanted.revision))
         serial = await self.store.next_serial()
-        given, now = run.image.last_good_parameters, self.clock.now()
-        deployment, targets = rollback_rows(decision.deployment, run.image.targets, wanted, given, serial, now)
+        given, now = (run.image.last_good_parameters, run.image.last_good_appspec), self.clock.now()
+        deployment, targets = rollback_rows(decision.deployment, run.image.targets, wanted, *given, serial, now)
         return deployment.id, [Put(deployment), *(Put(t) for t in targets)]
 
     async def newly_signed(self, application: str, revision: Revision) -> Revision:

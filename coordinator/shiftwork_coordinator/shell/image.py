@@ -25,6 +25,7 @@ class Image:
         self.health: dict[str, bool] = {}
         self.last_good: Revision | None = None
         self.last_good_parameters: dict[str, str] = {}
+        self.last_good_appspec = ""
 
     @classmethod
     async def load(cls, store: Store, deployment: Deployment) -> Image:
@@ -37,6 +38,7 @@ class Image:
         group = await store.group_by_id(deployment.group_id)
         image.last_good = group.last_good if group else None
         image.last_good_parameters = group.last_good_parameters if group else {}
+        image.last_good_appspec = group.last_good_appspec if group else ""
         return image
 
     def snapshot(

@@ -213,8 +213,11 @@ class Run:
         group = await self.home.store.group_by_id(self.image.deployment.group_id)
         if group is None:
             return []
-        given = self.image.deployment.parameters
-        wanted = replace(group, last_good=revision, last_good_deployment=self.id, last_good_parameters=given)
+        d = self.image.deployment
+        wanted = replace(
+            group, last_good=revision, last_good_deployment=self.id, last_good_parameters=d.parameters,
+            last_good_appspec=d.appspec,
+        )  # fmt: skip
         return [Unchanged(group, f"the group {group.name} was changed at this moment"), Put(wanted)]
 
     def _act(self, decision: Decision, before: dict[str, Target], outside: Outside) -> None:

@@ -86,7 +86,7 @@ async def test_options_become_members_and_nothing_else(created, cli):
         *DEPLOY,
         *("--no-wait", "--config", "OneAtATime", "--description", "why", "--queue"),
         *("--ignore-application-stop-failures", "--file-exists-behavior", "RETAIN"),
-        *("--parameter", "WORKERS=8", "--parameter", "NOTE=a=b"),
+        *("--parameter", "WORKERS=8", "--parameter", "NOTE=a=b", "--appspec", "appspec.staging.yml"),
     )
     assert (ran.code, ran.out) == (0, f"{ID}\n")
     await cli(*DEPLOY, "--no-wait")
@@ -101,6 +101,7 @@ async def test_options_become_members_and_nothing_else(created, cli):
         "ignoreApplicationStopFailures": True,
         "fileExistsBehavior": "RETAIN",
         "parameters": {"WORKERS": "8", "NOTE": "a=b"},
+        "appspec": "appspec.staging.yml",
     }
     assert bare == {"application": "web", "group": "production", "revision": GROUP[2]}
 

@@ -241,3 +241,23 @@ async def test_hooks_get_the_parameters_and_a_rollback_gets_those_it_had_when_it
     await world.ended(await deploy(world, V2))
     by_hand = await rollback_deployment(world.home, (await world.ended(await deploy(world, V3))).id, who="tester")
     assert by_hand.parameters == {"WORKERS": "4", "MODE": "safe"}
+
+
+async def test_commands_name_the_appspec_and_a_rollback_names_the_one_it_had_when_it_was_good(world: Any) -> None:
+    group = await world.store.group("web", "production")
+    await world.store.write(Put(replace(group, settings=replace(group.settings, compat="strict"))))
+    await world.ended(await deploy(world, V1, appspec="appspec.one.yml"))
+    world.fails = lambda name, command, event: event == "ValidateService" and command.revision.identity == V3
+    failed = await world.ended(await deploy(world, V3, appspec="appspec.two.yml"))
+    rollback = await world.ended(failed.rolled_back_by)
+    assert (rollback.appspec, rollback.previous_appspec) == ("appspec.one.yml", "appspec.two.yml")
+    seen = [command for command in world.agents["web-1"].commands if command.events]
+    assert list({command.deployment_id: command.appspec for command in seen}.values()) == [
+        "appspec.one.yml",
+        "appspec.two.yml",
+        "appspec.one.yml",
+    ]
+    assert {command.compat for command in seen} == {"strict"}
+    world.fails = lambda *_: False
+    with pytest.raises(InvalidRequest, match="as the name of an AppSpec"):
+        await deploy(world, V1, appspec="../x.yml")
