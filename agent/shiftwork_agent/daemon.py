@@ -114,7 +114,7 @@ class Agent:
         self.outbox = Outbox(self.ledger, self._read_output)
         self.journal = Journal(self.ledger, self.outbox, keep=config.keep_commands)
         self.link = Link(config.coordinators, who.context, self.outbox, self, clock)
-        self.renewal = Renewal(layout, who.identity, self.link, clock)
+        self.renewal = Renewal(layout, who.identity, self.link, clock, config.coordinators)
         self.gates = Gates(layout.gates, clock, self._gate_changed, config.address)
         self.watches = Watches(self.gates, self.link.send_reading, tasks, config.address)
         self.executor = Executor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import sys
 from pathlib import Path
@@ -45,6 +46,14 @@ def request(key_pem: bytes, name: str) -> str:
     return csr.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def renewal_proof(key_pem: bytes, nonce: str, csr: str) -> str:
+    """Our key's signature, in base64, over what the coordinator's pki.py makes of the same."""
+    key = serialization.load_pem_private_key(key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signed = key.sign(f"shiftwork renewal\n{nonce}\n{csr}".encode(), ec.ECDSA(hashes.SHA256()))
+    return base64.b64encode(signed).decode()
+
+
 def described(certificate_pem: bytes, key_pem: bytes, *, instance: str, name: str) -> Identity:
     """The identity that this certificate gives. Raises InvalidRequest when it is not for this key."""
     try:
@@ -59,7 +68,8 @@ def described(certificate_pem: bytes, key_pem: bytes, *, instance: str, name: st
     return Identity(instance, name, begins + RENEW_AFTER * (ends - begins), ends)
 
 
-def _install(layout: Layout, message: Certificate) -> None:
+def install(layout: Layout, message: Certificate) -> None:
+    """Raises InvalidRequest when the certificate is not for our key."""
     about = identity.load(layout)
     renewed = described(message.certificate.encode(), layout.key.read_bytes(), instance=about.instance, name=about.name)
     identity.save(layout, renewed, certificate=message.certificate.encode(), ca=message.ca.encode())
@@ -71,7 +81,7 @@ def main(arguments: list[str]) -> int:
         if verb == "request":
             sys.stdout.write(request(layout.key.read_bytes(), identity.load(layout).name))
         else:
-            _install(layout, msgspec.json.decode(sys.stdin.buffer.read(), type=Certificate))
+            install(layout, msgspec.json.decode(sys.stdin.buffer.read(), type=Certificate))
     except ShiftworkError as err:
         sys.stderr.write(err.message)
         return 1

@@ -1,4 +1,4 @@
-"""Renewing the certificate over the live link.
+"""Renewing the certificate: over the live link, or, once it has expired, with the key that it was for.
 
 The key and everything that needs `cryptography` is handled by a short-lived child: importing that library would cost
 the daemon a third of its memory for ten milliseconds of work a month.
@@ -22,26 +22,50 @@ from shiftwork_contract.messages import Certificate, RenewCertificate
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 3600.0
+LOOK_EVERY, TRY_EVERY = 3600.0, 120.0
+"""Seconds; the second once the certificate has expired."""
+SLOW_CLOCK = 3600.0
+"""By so many seconds this host's clock may be behind: a coordinator that refuses the link does not say why."""
 
 
 class Renewal:
-    """Asks for a new certificate from `renew_at` on, every hour until one comes."""
+    """Asks for a new certificate from `renew_at` on, every hour until one comes; from its end on it asks without the
+    link, which no expired certificate opens."""
 
-    def __init__(self, layout: Layout, about: Identity, link: Link, clock: Clock) -> None:
-        self._layout, self._link, self._clock = layout, link, clock
+    def __init__(
+        self, layout: Layout, about: Identity, link: Link, clock: Clock, coordinators: tuple[str, ...] = ()
+    ) -> None:
+        self._layout, self._link, self._clock, self._coordinators = layout, link, clock, coordinators
         self.identity = about
+        self._problem = ""
 
     async def run(self) -> None:
         while True:
-            about = self.identity
-            if self._clock.wall() >= about.renew_at and self._link.connected:
+            now, about = self._clock.wall(), self.identity
+            if self._link.connected and now >= about.renew_at:
                 await self._ask()
-            due = about.renew_at - self._clock.wall()
-            await asyncio.sleep(LOOK_EVERY if due <= 0 else min(due, LOOK_EVERY))
+            elif not self._link.connected and now >= about.expires - SLOW_CLOCK:
+                await self._ask_expired()
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Until there is something to do, an hour at most: clocks jump."""
+        now, about = self._clock.wall(), self.identity
+        if now < about.renew_at:
+            return min(about.renew_at - now, LOOK_EVERY)
+        left = about.expires - SLOW_CLOCK - now
+        return TRY_EVERY if left <= 0 else min(left, LOOK_EVERY)
+
+    async def _ask_expired(self) -> None:
+        code, _, problem = await self._child("expired", "renew", *self._coordinators)
+        if code and problem != self._problem:
+            log.error("cannot renew the expired certificate", extra={"problem": problem})
+        self._problem = problem
+        if not code:
+            self._show()
 
     async def _ask(self) -> None:
-        code, csr, problem = await self._child("request", b"")
+        code, csr, problem = await self._child("keys", "request")
         if code:
             log.error("cannot ask for a new certificate", extra={"problem": problem})
             return
@@ -49,10 +73,13 @@ class Renewal:
 
     async def install(self, message: Certificate) -> None:
         """Keeps the new certificate if it fits our key and name; connections from here on show it."""
-        code, _, problem = await self._child("install", msgspec.json.encode(message))
+        code, _, problem = await self._child("keys", "install", data=msgspec.json.encode(message))
         if code:
             log.error("cannot use the renewed certificate", extra={"problem": problem})
-            return
+        else:
+            self._show()
+
+    def _show(self) -> None:
         try:
             renewed = identity.credentials(self._layout)
         except InvalidRequest as err:
@@ -62,10 +89,10 @@ class Renewal:
         self._link.context = renewed.context
         log.info("certificate renewed", extra={"expires": renewed.identity.expires})
 
-    async def _child(self, verb: str, data: bytes) -> tuple[int, bytes, str]:
+    async def _child(self, module: str, verb: str, *more: str, data: bytes = b"") -> tuple[int, bytes, str]:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "shiftwork_agent.keys", verb, str(self._layout.state),
+            sys.executable, "-m", f"shiftwork_agent.{module}", verb, str(self._layout.state), *more,
             stdin=pipe, stdout=pipe, stderr=pipe,
         )  # fmt: skip
         out, err = await process.communicate(data)

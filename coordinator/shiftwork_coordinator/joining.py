@@ -63,8 +63,11 @@ async def check_free(store: Store, name: str) -> None:
         )
 
 
-async def renew(store: Store, clock: Clock, authority: Authority, instance: str, csr: str) -> Certificate:
-    """A new certificate over the live link; the one in use is good until a newer one was used (`settle`)."""
+async def renew(
+    store: Store, clock: Clock, authority: Authority, instance: str, csr: str, how: str = ""
+) -> Certificate:
+    """A new certificate for who has proven to be the instance; the one in use is good until a newer one was used
+    (`settle`)."""
     issued = authority.issue(csr, instance)
 
     def renewed(row: Instance) -> Instance:
@@ -74,7 +77,7 @@ async def renew(store: Store, clock: Clock, authority: Authority, instance: str,
         used = row.previous_serial or row.certificate_serial
         return replace(row, certificate_serial=issued.serial, previous_serial=used)
 
-    audit = Audit(f"agent {instance}", "instance.renew", f"serial {issued.serial}", clock.now())
+    audit = Audit(f"agent {instance}", "instance.renew", f"serial {issued.serial}{how}", clock.now())
     await amend(store, instance, renewed, audit)
     return Certificate(issued.certificate, authority.pem)
 

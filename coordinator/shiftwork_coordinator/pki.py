@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
 import ipaddress
@@ -10,8 +11,9 @@ import ssl
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -34,6 +36,14 @@ class Issued(tuple[str, str]):
     @property
     def serial(self) -> str:
         return self[1]
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What a certificate of this CA says; `expires` in Unix time."""
+
+    name: str
+    serial: str
+    expires: float
 
 
 class Authority:
@@ -65,6 +75,22 @@ class Authority:
         builder = self._builder(instance, _requested_key(csr), AGENT_DAYS)
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         return self._sign(builder.add_extension(usage, critical=False))
+
+    def held(self, certificate: str, csr: str, nonce: str, signature: str) -> Shown | None:
+        """The certificate's content, when this CA has signed it, `csr` is for the same key, and that key has signed
+        both the nonce and the request. Its dates are not looked at."""
+        try:
+            found = x509.load_pem_x509_certificate(certificate.encode())
+            found.verify_directly_issued_by(self._certificate)
+            key = found.public_key()
+            if not isinstance(key, ec.EllipticCurvePublicKey) or _requested_key(csr) != key:
+                return None
+            signed = base64.b64decode(signature, validate=True)
+            key.verify(signed, renewal_proof(nonce, csr), ec.ECDSA(hashes.SHA256()))
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, InvalidRequest):
+            return None
+        name = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        return Shown(str(name), f"{found.serial_number:x}", found.not_valid_after_utc.timestamp())
 
     def server_context(self, names: Iterable[str]) -> ssl.SSLContext:
         """TLS 1.2 or later, client certificates of this CA asked for and not required."""
@@ -128,6 +154,11 @@ class Authority:
         whole = self._directory / "ca.pem.new"  # a CA exists once ca.pem does, and then it is complete
         whole.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         whole.rename(self._directory / "ca.pem")
+
+
+def renewal_proof(nonce: str, csr: str) -> bytes:
+    """What the old key signs; the agent's keys.py has the same."""
+    return f"shiftwork renewal\n{nonce}\n{csr}".encode()
 
 
 def key_fingerprint(csr: str) -> str:

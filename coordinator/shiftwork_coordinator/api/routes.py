@@ -33,6 +33,8 @@ def table() -> tuple[Route, ...]:
         Route("GET", "/metrics", Auth.VIEWER, about.metrics),
         Route("GET", "/v1/audit", Auth.ADMIN, about.audit),
         Route("POST", "/v1/join", Auth.JOIN, join.join),
+        Route("POST", "/v1/join/nonces", Auth.JOIN, join.nonce),
+        Route("POST", "/v1/join/renewals", Auth.JOIN, join.renew),
         Route("POST", "/v1/join/requests", Auth.JOIN, approvals.ask),
         Route("GET", "/v1/join/requests", Auth.ADMIN, approvals.listed),
         Route("POST", "/v1/join/requests/{fingerprint}/approve", Auth.ADMIN, approvals.approve),

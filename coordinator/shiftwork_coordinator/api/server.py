@@ -15,6 +15,7 @@ from shiftwork_coordinator.api.links import Links
 from shiftwork_coordinator.api.routes import Route, table
 from shiftwork_coordinator.auth import CALLER, Auth, Caller, admit
 from shiftwork_coordinator.metrics import Metrics
+from shiftwork_coordinator.nonces import Nonces
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.store import Bundles, Lease
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     links: Links = msgspec.field(default_factory=Links)
     joining: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    nonces: Nonces = msgspec.field(default_factory=Nonces)
     attempts: Attempts = msgspec.field(default_factory=Attempts)
 
 

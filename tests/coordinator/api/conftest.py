@@ -89,14 +89,28 @@ class Site:
             return answer.status, await answer.json(content_type=None)
 
 
+class IssuingClock(SystemClock):
+    """The host's, and `later` seconds more: for certificates of another time than TLS lives in."""
+
+    later = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.later
+
+
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+def issuing() -> IssuingClock:
+    return IssuingClock()
+
+
+@pytest.fixture
+async def site(tmp_path: Path, issuing: IssuingClock) -> AsyncIterator[Site]:
     clock = SystemClock()
     store = await Store.open(tmp_path / "shiftwork.db")
     lease = await Lease.take(store, clock, "test")
     home = Coordinator(store, Outputs(tmp_path / "output"), clock, lease.epoch)
     await home.start()
-    authority = Authority(tmp_path / "ca", clock)
+    authority = Authority(tmp_path / "ca", issuing)
     site = Site(Services(home, authority, Bundles(tmp_path / "bundles"), Metrics(), lease), tmp_path)
     runner = web.AppRunner(application(site.services), shutdown_timeout=0.1)
     await runner.setup()
