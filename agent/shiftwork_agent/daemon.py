@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from shiftwork_agent import health, identity, logs, status
+from shiftwork_agent import identity, logs, readings, status
 from shiftwork_agent.clock import Clock, SystemClock, boot_id
 from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Executor, Installer
@@ -116,7 +116,7 @@ class Agent:
         self.link = Link(config.coordinators, who.context, self.outbox, self, clock)
         self.renewal = Renewal(layout, who.identity, self.link, clock, config.coordinators)
         self.gates = Gates(layout.gates, clock, self._gate_changed, config.address)
-        self.watches = Watches(self.gates, self.link.send_reading, tasks, config.address)
+        self.watches = Watches(self.gates, self.link.send_reading, tasks, config.address, layout.state)
         self.executor = Executor(
             layout, installer, self.journal, self.outbox, self.ledger, clock, tasks,
             self.link.offline_for, config.install_root, config.output_limit, self.changed,
@@ -174,7 +174,7 @@ class Agent:
     def heartbeat(self) -> Heartbeat:
         self._write_contact()
         trim(self.layout.commands)
-        return health.heartbeat(self.layout.state)
+        return readings.heartbeat(self.layout.state, self.clock.uptime())
 
     def handle(self, message: FromCoordinator) -> None:
         match message:

@@ -1,13 +1,14 @@
-"""Readings: the group's health check, and the few numbers a heartbeat carries."""
+"""The group's health check: one question at a time, and what follows from a run of answers."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
+import signal
 
+from shiftwork_agent.readings import has_thresholds
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.messages import HealthCheck, Heartbeat, Probe
+from shiftwork_contract.messages import HealthCheck, Probe
 
 ODD = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 """What libraries raise for addresses and arguments that cannot be: a port of 99999, an empty label, a NUL."""
@@ -53,6 +54,8 @@ async def _ask(check: HealthCheck) -> Probe:
         return await _ask_tcp(check.tcp)
     if check.command:
         return await _ask_command(check.command)
+    if has_thresholds(check):
+        return Probe(True, "within its limits")
     raise InvalidRequest(
         "cannot check health: the check names none of http, tcp, command; where require_signed is set, the coordinator"
         " cannot have a command run"
@@ -83,29 +86,11 @@ async def _ask_tcp(address: str) -> Probe:
 
 async def _ask_command(argv: tuple[str, ...]) -> Probe:
     null = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*argv, stdin=null, stdout=null, stderr=null)
+    process = await asyncio.create_subprocess_exec(*argv, stdin=null, stdout=null, stderr=null, start_new_session=True)
     try:
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            process.kill()
+        if process.returncode is None:  # what it started is ended too: every round would leave one more
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     return Probe(code == 0, f"exit code {code}")
-
-
-def heartbeat(disk: Path) -> Heartbeat:
-    """Load, memory in use, room left where `disk` lies, and this process's own size."""
-    room = os.statvfs(disk)
-    return Heartbeat(
-        load1=os.getloadavg()[0],
-        memory_used_percent=_memory_used_percent(),
-        disk_free_bytes=room.f_bavail * room.f_frsize,
-        agent_rss_bytes=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
-    )
-
-
-def _memory_used_percent() -> float:
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    kib = {words[0]: int(words[1]) for words in lines}
-    total = kib["MemTotal:"]
-    return round(100 * (1 - kib.get("MemAvailable:", total) / total), 1)

@@ -44,20 +44,21 @@ async def look(check: QuietCheck, address: str = "") -> Quiet:
     try:
         if not _listens(check.port, address):
             return Quiet(False, 0, f"nothing listens on port {check.port} in the agent's network namespace")
-        first = _busy(check, address)
+        there = connections(check.port, address)
+        first = _busy(check, there)
         if not first:
-            return Quiet(True)
+            return Quiet(True, established=len(there))
         await asyncio.sleep(LOOK_AGAIN)
-        second = _busy(check, address)
+        there = connections(check.port, address)
+        second = _busy(check, there)
     except OSError as err:
         listens = "something" if _listens_by_proc(check.port) else "nothing"
         return Quiet(False, 0, f"cannot ask the kernel about connections: {err}; {listens} listens on {check.port}")
     both = [second[cookie] for cookie in first.keys() & second.keys()]
-    return Quiet(True, len(both), ", ".join(sorted({c.peer for c in both})[:3]))
+    return Quiet(True, len(both), ", ".join(sorted({c.peer for c in both})[:3]), len(there))
 
 
-def _busy(check: QuietCheck, address: str) -> dict[bytes, Connection]:
-    found = connections(check.port, address)
+def _busy(check: QuietCheck, found: list[Connection]) -> dict[bytes, Connection]:
     return {connection.cookie: connection for connection in found if connection.idle_for <= check.window}
 
 

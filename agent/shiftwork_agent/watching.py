@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from shiftwork_agent import health, quiet
+from shiftwork_agent import health, quiet, readings
 from shiftwork_agent.gate import Gates
 from shiftwork_contract.messages import HealthCheck, Observed, Probe, Quiet, QuietCheck, Watch
 
@@ -29,10 +30,12 @@ class Watched:
 
 
 class Watches:
-    """Runs checks for watched groups only; nothing is periodic otherwise."""
+    """Runs checks for watched groups only; nothing is periodic otherwise. `disk` is where room may be asked for."""
 
-    def __init__(self, gates: Gates, send: Callable[[Observed], None], tasks: asyncio.TaskGroup, address: str) -> None:
-        self._gates, self._send, self._tasks, self._address = gates, send, tasks, address
+    def __init__(
+        self, gates: Gates, send: Callable[[Observed], None], tasks: asyncio.TaskGroup, address: str, disk: Path
+    ) -> None:
+        self._gates, self._send, self._tasks, self._address, self._disk = gates, send, tasks, address, disk
         self._asked: dict[str, int] = {}
         self._watched: dict[str, Watched] = {}
 
@@ -79,7 +82,8 @@ class Watches:
         thresholds = health.Thresholds(check)
         while True:
             asked = self._asked[watched.watch.group_id]
-            watched.probe, watched.probe_asked = thresholds.after(await health.probe(check)), asked
+            answer = readings.within_limits(check, await health.probe(check), self._disk)
+            watched.probe, watched.probe_asked = thresholds.after(answer), asked
             self._tell(watched)
             await asyncio.sleep(max(0.05, check.interval))
 

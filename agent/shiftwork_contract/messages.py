@@ -80,7 +80,8 @@ class Hello(Message, frozen=True, tag=True):
 class Heartbeat(Message, frozen=True, tag=True):
     """Every `Welcome.heartbeat` seconds. Loads and sizes inform; nothing is decided by them unless a group asks.
 
-    `disk_*` are of the file system that holds the agent's state; `agent_cpu_seconds` counts since the agent's start.
+    `disk_*` are of the file system that holds the agent's state; `agent_cpu_seconds` counts since the agent's start,
+    `uptime` since the host's.
     """
 
     load1: float = 0.0
@@ -289,6 +290,9 @@ class HealthCheck(msgspec.Struct, frozen=True, rename="camel"):
     """One of `http` (URL, healthy = 2xx or 3xx), `tcp` (host:port) or `command` (argv, healthy = exit 0).
 
     Healthy after `healthy` passes in a row, unhealthy after `unhealthy` failures in a row; before that, no result.
+    Thresholds, 0 = none: an answer beyond one fails (load over one minute per CPU; bytes free where the agent keeps its
+    state; memory in use). Agents that do not know them ignore them, and so does a gate: taking a loaded host out would
+    load the others.
     """
 
     http: str = ""
@@ -298,6 +302,9 @@ class HealthCheck(msgspec.Struct, frozen=True, rename="camel"):
     timeout: float = 2.0
     healthy: int = 2
     unhealthy: int = 2
+    max_load_per_cpu: float = 0.0
+    min_disk_free: int = 0
+    max_memory_percent: float = 0.0
 
 
 class QuietCheck(msgspec.Struct, frozen=True, rename="camel"):

@@ -10,13 +10,19 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
-from shiftwork_contract.messages import HealthCheck
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator.creation import config_named
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, checked, full_name
 from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.rows import CustomConfig, Group
-from shiftwork_coordinator.model.settings import DURATIONS, ApplicationFile, ConfigSettings, GroupSettings
+from shiftwork_coordinator.model.settings import (
+    DURATIONS,
+    SIZES,
+    ApplicationFile,
+    ConfigSettings,
+    GroupSettings,
+    Health,
+)
 from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
@@ -26,6 +32,8 @@ from shiftwork_coordinator.store import Audit, Change, Put, Unchanged
 TRIES = 5
 MOST_ALARMS = 10
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s?([kMGT]|[KMGT]i|)B")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _FREE = frozenset({"environment", "parameters", "tags"})
 """Mappings whose keys are the user's own."""
@@ -76,13 +84,13 @@ async def _compared(
 
 
 def read(text: str, file: str) -> ApplicationFile:
-    """The file with durations as seconds and full config names."""
+    """The file with durations as seconds, sizes as bytes and full config names."""
     root = parse(text, file)
     if root is None:
         raise InvalidRequest(f"{file}:1:1: the file is empty; it needs at least `application: NAME`")
 
     def convert(value: Any) -> ApplicationFile:
-        return msgspec.convert(seconds(value), ApplicationFile)
+        return msgspec.convert(numbers(value), ApplicationFile)
 
     try:
         found = convert(plain(root))
@@ -100,18 +108,25 @@ def _check_names(root: Marked, found: ApplicationFile) -> None:
             raise root.fail(f"cannot use the name {name[:80]!r}: 1 to 63 letters, digits, dots, underscores, hyphens")
 
 
-def seconds(value: Any) -> Any:
-    """`value` with 500ms, 30s, 5m or 1h as numbers of seconds, wherever a duration is due."""
+def numbers(value: Any) -> Any:
+    """`value` with 500ms, 30s, 5m or 1h as seconds wherever a duration is due, and 500MB or 2GiB as bytes."""
     if isinstance(value, list):
-        return [seconds(item) for item in value]
+        return [numbers(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {k: v if k in _FREE else _duration(v) if _is_duration(k, v) else seconds(v) for k, v in value.items()}
+    return {key: inner if key in _FREE else _number(key, inner) for key, inner in value.items()}
 
 
-def _is_duration(key: str, value: Any) -> bool:
+def _number(key: str, value: Any) -> Any:
     """A group may be called `event` and a config `bake`: then there is a mapping."""
-    return key in DURATIONS and isinstance(value, str)
+    if key in DURATIONS and isinstance(value, str):
+        return _duration(value)
+    return _size(value) if key in SIZES and isinstance(value, str) else numbers(value)
+
+
+def _size(value: str) -> int | str:
+    match = _SIZE.fullmatch(value)
+    return round(float(match[1]) * _BYTES[match[2]]) if match else value
 
 
 def _duration(value: str) -> float | str:
@@ -169,12 +184,16 @@ def _check_alarms(name: str, settings: GroupSettings) -> None:
         )
 
 
-def _check_health(name: str, check: HealthCheck) -> None:
+_AT_MOST = {"max_memory_percent": " and at most 100"}
+
+
+def _check_health(name: str, check: Health) -> None:
     def refuse(problem: str) -> InvalidRequest:
         return InvalidRequest(f"cannot use the health check of {name}: {problem}")
 
     given = [kind for kind in ("http", "tcp", "command") if getattr(check, kind)]
-    if len(given) != 1:
+    limits = [field for field in ("max_load_per_cpu", "min_disk_free", "max_memory_percent") if getattr(check, field)]
+    if len(given) > 1 or not (given or limits):
         raise refuse(f"give one of http, tcp, command, not {', '.join(given) or 'none'}")
     text = " ".join((check.http, check.tcp, *check.command))
     if unknown := set(re.findall(r"\{(\w*)\}", text)) - {"address", "instance"}:
@@ -186,6 +205,9 @@ def _check_health(name: str, check: HealthCheck) -> None:
     for field in ("interval", "timeout", "healthy", "unhealthy"):
         if getattr(check, field) <= 0:
             raise refuse(f"{field} is {getattr(check, field):g} and must be more than 0")
+    for field in limits:
+        if getattr(check, field) < 0 or (field == "max_memory_percent" and check.max_memory_percent > 100):
+            raise refuse(f"{field} is {getattr(check, field):g}; give more than 0" + _AT_MOST.get(field, ""))
 
 
 def _put_config(known: dict[str, DeploymentConfig], config: DeploymentConfig, changes: list[Change]) -> Applied:

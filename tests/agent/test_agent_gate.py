@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.gate import Gates
-from shiftwork_agent.health import Thresholds, heartbeat, probe
+from shiftwork_agent.health import Thresholds
 from shiftwork_contract.messages import HealthCheck, Probe, SetGate
 
 
@@ -144,23 +143,3 @@ def test_health_follows_its_thresholds() -> None:
     answers = [thresholds.after(Probe(answer == "+")) for answer in "+-++--+---+"]
     seen = [answer and answer.healthy for answer in answers]
     assert seen == [None, None, None, True, True, True, True, True, True, False, False]
-
-
-async def test_checks_by_http_tcp_and_command(app: App, free_port: int) -> None:
-    assert await probe(HealthCheck(http=app.url)) == Probe(True, "HTTP 200")  # type: ignore[attr-defined]
-    assert (await probe(HealthCheck(tcp=app.url[7:-1]))).healthy  # type: ignore[attr-defined]
-    assert not (await probe(HealthCheck(tcp=f"127.0.0.1:{free_port}"))).healthy
-    assert not (await probe(HealthCheck(http=f"http://127.0.0.1:{free_port}/"))).healthy
-    assert await probe(HealthCheck(command=("sh", "-c", "exit 3"))) == Probe(False, "exit code 3")
-    assert await probe(HealthCheck(command=("sleep", "9"), timeout=0.1)) == Probe(False, "no answer within 0.1 s")
-    assert not (await probe(HealthCheck())).healthy
-
-
-@pytest.mark.parametrize("command", [("no-such-program",), ("true",)])
-async def test_a_command_that_does_not_exist_is_unhealthy(command: tuple[str, ...]) -> None:
-    assert (await probe(HealthCheck(command=command))).healthy is (command == ("true",))
-
-
-def test_a_heartbeat_has_numbers(tmp_path: Path) -> None:
-    beat = heartbeat(tmp_path)
-    assert beat.disk_free_bytes > 0 and beat.agent_rss_bytes > 1 << 20 and 0 < beat.memory_used_percent < 100

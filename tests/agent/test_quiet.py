@@ -51,7 +51,7 @@ async def test_a_busy_and_an_idle_connection_are_told_apart(server: Server) -> N
         await asyncio.sleep(0.02)
     client.send(b"x")
     served.recv(1)
-    assert await look(check) == Quiet(True, 1, "127.0.0.1")
+    assert await look(check) == Quiet(True, 1, "127.0.0.1", established=2)
 
 
 async def test_a_connection_that_is_gone_at_once_is_not_traffic(server: Server) -> None:

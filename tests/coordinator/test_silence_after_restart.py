@@ -4,14 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator.engine.service import in_service
-from shiftwork_coordinator.model.settings import GroupSettings, Instances, Limits
+from shiftwork_coordinator.model.settings import GroupSettings, Health, Instances, Limits
 from shiftwork_coordinator.model.snapshot import AgentSeen
 from shiftwork_coordinator.model.status import TargetStatus
 from shiftwork_coordinator.shell.agents import Agents
 
-SETTINGS = GroupSettings(Instances(), health=HealthCheck(http="http://127.0.0.1/"), limits=Limits(silent_after=60.0))
+SETTINGS = GroupSettings(Instances(), health=Health(http="http://127.0.0.1/"), limits=Limits(silent_after=60.0))
 TARGET = SimpleNamespace(instance="web-1", status=TargetStatus.SUCCEEDED, left_at=None, look=0)
 
 

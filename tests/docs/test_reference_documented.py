@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from shiftwork_agent.config import Config
-from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator.api.routes import table
 from shiftwork_coordinator.model.parameters import Parameter
-from shiftwork_coordinator.model.settings import Alarms, ConfigSettings, GroupSettings, Instances, Limits, Quiet
+from shiftwork_coordinator.model.settings import Alarms, ConfigSettings, GroupSettings, Health, Instances, Limits, Quiet
 
 ROOT = Path(__file__).parents[2]
 NESTED = {"instances": Instances, "alarms": Alarms, "quiet": Quiet, "limits": Limits}
@@ -49,7 +48,7 @@ def test_every_setting_of_a_group_is_explained(name: str) -> None:
 
 def test_every_setting_of_a_config_a_health_check_and_a_parameter_is_named() -> None:
     text = (ROOT / "docs/settings.md").read_text()
-    for kind in (ConfigSettings, HealthCheck, Parameter):
+    for kind in (ConfigSettings, Health, Parameter):
         for name in kind.__struct_fields__:
             assert f"`{name}`" in text, f"{kind.__name__}.{name}"
 

@@ -105,7 +105,7 @@ async def view(home: Coordinator, id: str) -> views.View:
     seen = views.Seen(
         reasons=home.reasons(id),
         in_service=home.in_service(id),
-        agents={name: home.agents.seen(name) for name in targets},
+        agents={name: home.agents.seen(name, row.group_id) for name in targets},
     )
     events = await home.store.events(id)
     return {**views.deployment(row, targets, seen), "targets": views.targets(row, targets, events, seen)}

@@ -38,12 +38,15 @@ async def group(request: web.Request) -> web.Response:
         raise InvalidRequest(
             f"cannot find the deployment group {application}/{name}", code="DeploymentGroupDoesNotExistException"
         )
+    agents = services(request).home.agents
     installed, health = await store.installed(row.id), await store.health(row.id)
     instances = [
         {
             "instance": instance.name,
             "installed": installed[instance.name].installed if instance.name in installed else "",
             "healthy": health[instance.name].healthy if instance.name in health else None,
+            "connected": agents.connected(instance.name),
+            "lastSeen": agents.seen(instance.name).last_seen or instance.last_seen,
         }
         for instance in matching(await store.instances(), row.settings.instances)
     ]

@@ -60,6 +60,7 @@ def view(home: Coordinator, row: Instance) -> dict[str, object]:
         "tags": row.tags,
         "connected": seen.connected,
         "lastSeen": seen.last_seen or row.last_seen,
+        "connectedSince": seen.connected_at if seen.connected else None,
         "agentVersion": row.agent_version,
         "joinedAt": row.joined_at,
         "revokedAt": row.revoked_at,

@@ -98,14 +98,17 @@ def targets(
 ) -> list[View]:
     """In natural order of their names."""
     order = [str(event) for event in events_of(row)]
-    return [_target(t, order, events.get(name, {}), seen) for name, t in sorted(targets.items(), key=_by_name)]
+    watched = row.status not in ENDED
+    return [_target(t, order, events.get(name, {}), seen, watched) for name, t in sorted(targets.items(), key=_by_name)]
 
 
 def _by_name(item: tuple[str, Target]) -> list[tuple[int, str]]:
     return natural(item[0])
 
 
-def _target(target: Target, order: list[str], events: Mapping[str, LifecycleEventRow], seen: Seen) -> View:
+def _target(
+    target: Target, order: list[str], events: Mapping[str, LifecycleEventRow], seen: Seen, watched: bool
+) -> View:
     agent = seen.agents.get(target.instance, AgentSeen())
     untold = EventStatus.SKIPPED if target.status in DECIDED else EventStatus.PENDING
     return {
@@ -115,12 +118,23 @@ def _target(target: Target, order: list[str], events: Mapping[str, LifecycleEven
         "batch": target.batch,
         "traffic": target.traffic,
         "inService": seen.in_service.get(target.instance),
-        "agent": {"connected": agent.connected, "lastSeen": agent.last_seen},
+        "agent": _agent(agent, watched),
         "requestsCut": target.cut,
         "startTime": target.started_at,
         "completeTime": target.completed_at,
         "errorInformation": _error(target.error_code, target.error_message),
         "lifecycleEvents": [_event(events.get(name) or LifecycleEventRow(name, untold)) for name in order],
+    }
+
+
+def _agent(seen: AgentSeen, watched: bool) -> View:
+    """`connections` counts those that are established on the port that the group watches; null where nobody looks."""
+    look = seen.quiet.quiet if seen.quiet and watched else None
+    return {
+        "connected": seen.connected,
+        "lastSeen": seen.last_seen,
+        "health": msgspec.to_builtins(seen.probe) if watched else None,
+        "connections": look.established if look and look.known else None,
     }
 
 

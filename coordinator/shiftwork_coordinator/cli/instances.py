@@ -25,7 +25,7 @@ def instances(ctx: click.Context, call: Call) -> None:
     from shiftwork_coordinator.cli.output import table
 
     known = answer.read(dict[str, list[dict[str, Any]]]).get("instances", [])
-    table(("INSTANCE", "ADDRESS", "AGENT", "LAST HEARD", "VERSION", "TAGS"), map(_row, known))
+    table(HEAD, map(_row, known))
     if not known:
         click.echo("No instances yet: `shiftwork token create --agent` makes a token to join with.")
 
@@ -59,6 +59,9 @@ def revoke(instance: str, call: Call) -> None:
     click.echo(answer.pretty() if call.json else f"{instance} is revoked.")
 
 
+HEAD = ("INSTANCE", "ADDRESS", "AGENT", "SINCE", "LAST SEEN", "LOAD", "MEMORY", "DISK", "VERSION", "TAGS")
+
+
 def _row(known: dict[str, Any]) -> tuple[str, ...]:
     from shiftwork_coordinator.cli.output import moment
 
@@ -67,10 +70,24 @@ def _row(known: dict[str, Any]) -> tuple[str, ...]:
         str(known.get("instance", "")),
         str(known.get("address") or ""),
         state,
+        moment(known.get("connectedSince")),
         moment(known.get("lastSeen")),
+        *_readings(known.get("readings") or {}),
         str(known.get("agentVersion") or ""),
         _tags(known.get("tags")),
     )
+
+
+def _readings(told: dict[str, Any]) -> tuple[str, str, str]:
+    """Load with the CPUs it is for, memory in use, disk in use: as last told, empty where an agent tells none."""
+    from shiftwork_coordinator.cli.output import size
+
+    if not told.get("memoryTotalBytes"):  # an agent that is older than these numbers, or has not spoken yet
+        return "", "", ""
+    load = f"{told.get('load1', 0.0):.2f} / {told.get('cpus', 0)}"
+    memory = f"{told.get('memoryUsedPercent', 0.0):.0f}% of {size(told['memoryTotalBytes'])}"
+    disk = f"{told.get('diskUsedPercent', 0.0):.0f}%, {size(told.get('diskFreeBytes', 0))} free"
+    return load, memory, disk
 
 
 def _tags(tags: object) -> str:

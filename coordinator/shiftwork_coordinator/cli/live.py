@@ -10,7 +10,7 @@ from rich.text import Text
 from shiftwork_coordinator.cli.follow import Back, Lost, Update
 from shiftwork_coordinator.cli.output import clean, duration
 from shiftwork_coordinator.cli.views import Deployment, History, Target
-from shiftwork_coordinator.cli.words import event_time, reasons, standing
+from shiftwork_coordinator.cli.words import event_time, presence, reasons, standing
 from shiftwork_coordinator.ports import Clock
 
 MARKS = {
@@ -106,6 +106,8 @@ def _line(target: Target, now: float) -> tuple[Text, ...]:
     name = event.lifecycle_event_name if event is not None and target.status != "Succeeded" else ""
     took = event_time(event, now) if name else _whole(target)
     traffic = f"traffic {target.traffic}" if target.traffic else ""
+    if target.agent.connected is False:
+        traffic = f"{traffic}  agent {presence(target.agent, now)}".lstrip()
     cells = (mark, target.target_id, name or target.status, took, traffic)
     return tuple(Text(clean(cell), style=style if number in (0, 2) else "") for number, cell in enumerate(cells))
 

@@ -117,7 +117,10 @@ def _detail(answer: Answer) -> None:
     click.echo(clean(f"{view.deployment_id} {view.group}: {progress(view)}"))
     click.echo(clean(_about(view)))
     click.echo(f"started {moment(view.start_time)}, ended {moment(view.complete_time)}")
-    table(("TARGET", "STATUS", "BATCH", "EVENT", "TIME", "TRAFFIC"), [_row(target, now) for target in view.targets])
+    table(
+        ("TARGET", "STATUS", "BATCH", "EVENT", "TIME", "TRAFFIC", "AGENT"),
+        [_row(target, now) for target in view.targets],
+    )
     for line in reasons(view, now, most=10):
         click.echo(f"waiting: {line}")
     if view.ended:
@@ -143,9 +146,10 @@ def _about(view: Deployment) -> str:
 
 
 def _row(target: Target, now: float) -> tuple[str, ...]:
-    from shiftwork_coordinator.cli.words import event_time
+    from shiftwork_coordinator.cli.words import event_time, presence
 
     event = target.current()
     name = event.lifecycle_event_name if event else ""
     batch = str(target.batch) if target.batch else ""
-    return target.target_id, target.status, batch, name, event_time(event, now), target.traffic or ""
+    agent = presence(target.agent, now)
+    return target.target_id, target.status, batch, name, event_time(event, now), target.traffic or "", agent

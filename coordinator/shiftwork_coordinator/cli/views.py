@@ -36,6 +36,14 @@ class Event(View, frozen=True):
     diagnostics: Diagnosis | None = None
 
 
+class Agent(View, frozen=True):
+    """`connections`: established on the port that the group watches; None where nobody looks."""
+
+    connected: bool | None = None
+    last_seen: float | None = None
+    connections: int | None = None
+
+
 class Target(View, frozen=True):
     target_id: str
     address: str = ""
@@ -44,6 +52,7 @@ class Target(View, frozen=True):
     traffic: str | None = ""
     in_service: bool | None = None
     requests_cut: int | None = None
+    agent: Agent = Agent()
     start_time: float | None = None
     complete_time: float | None = None
     error_information: Problem | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shiftwork_coordinator.cli.output import clean, clock_time, duration
-from shiftwork_coordinator.cli.views import Deployment, Event, Target, Waiting
+from shiftwork_coordinator.cli.views import Agent, Deployment, Event, Target, Waiting
 
 TAIL_LINES = 12
 TAILS = 3
@@ -56,6 +56,16 @@ def reasons(view: Deployment, now: float, most: int) -> list[str]:
     if len(lines) > most:
         lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more: shiftwork why {view.deployment_id}"]
     return lines
+
+
+def presence(agent: Agent, now: float) -> str:
+    """Whether the agent is there, with the connections on the group's port; else when it was heard last."""
+    if agent.connected:
+        count = agent.connections
+        return "connected" if count is None else f"connected, {count} connection{'' if count == 1 else 's'} on the port"
+    if agent.connected is None:  # an older coordinator
+        return ""
+    return f"last seen {duration(now - agent.last_seen)} ago" if agent.last_seen else "never seen"
 
 
 def event_time(event: Event | None, now: float) -> str:

@@ -24,6 +24,21 @@ class Instances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[str, ...] = ()
 
 
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The health check that agents run: the contract's `HealthCheck` in the words of the file. 0 = no threshold."""
+
+    http: str = ""
+    tcp: str = ""
+    command: tuple[str, ...] = ()
+    interval: float = 1.0
+    timeout: float = 2.0
+    healthy: int = 2
+    unhealthy: int = 2
+    max_load_per_cpu: float = 0.0
+    min_disk_free: int = 0
+    max_memory_percent: float = 0.0
+
+
 class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"window": "for"}):
     """When a target that left traffic is taken to be quiet. `port` is watched by the agent where no balancer counts."""
 
@@ -70,7 +85,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace: Literal["batches", "sliding"] | None = None
     port: Port | None = None
     load_balancers: tuple[dict[str, dict[str, object]], ...] = ()
-    health: HealthCheck | None = None
+    health: Health | None = None
     quiet: Quiet = Quiet()
     rollback: tuple[RollbackEvent, ...] = ()
     alarms: Alarms = Alarms()
@@ -96,8 +111,8 @@ def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCh
         return text.replace("{instance}", instance).replace("{address}", address)
 
     check = settings.health
-    command = tuple(filled(word) for word in check.command)
-    return msgspec.structs.replace(check, http=filled(check.http), tcp=filled(check.tcp), command=command)
+    asked = {"http": filled(check.http), "tcp": filled(check.tcp), "command": tuple(map(filled, check.command))}
+    return HealthCheck(**{**msgspec.structs.asdict(check), **asked})
 
 
 class ConfigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,3 +137,5 @@ DURATIONS = frozenset(
     | {"block_within", "allow_within", "healthy_wait"}
 )
 """Keys whose value may be written `500ms`, `30s`, `5m` or `1h` instead of a number of seconds."""
+SIZES = frozenset({"min_disk_free"})
+"""Keys whose value may be written `500MB` or `2GiB` instead of a number of bytes."""

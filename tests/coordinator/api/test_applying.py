@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.applying import apply, read, seconds
+from shiftwork_coordinator.applying import _check_health, apply, numbers, read
 from shiftwork_coordinator.model.rows import Group
+from shiftwork_coordinator.model.settings import Health
 from shiftwork_coordinator.store import Put
 
 BASE = "application: web\ngroups:\n  production:\n    instances: {names: [web-1]}\n"
@@ -22,12 +23,12 @@ GOOD = Revision("sha256:" + "a" * 64, "coordinator:")
     ("written", "expected"), [("500ms", 0.5), ("30s", 30.0), ("5m", 300.0), ("1.5h", 5400.0), ("7", "7"), (7, 7)]
 )
 def test_durations_become_seconds(written: Any, expected: Any) -> None:
-    assert seconds({"quiet": {"at_most": written}}) == {"quiet": {"at_most": expected}}
+    assert numbers({"quiet": {"at_most": written}}) == {"quiet": {"at_most": expected}}
 
 
 def test_only_durations_do() -> None:
     given = {"environment": {"timeout": "30s"}, "tags": {"event": ["5m"]}, "description": "30s"}
-    assert seconds(given) == given
+    assert numbers(given) == given
 
 
 def test_a_group_may_be_called_like_a_duration() -> None:
@@ -138,3 +139,38 @@ async def test_an_apply_that_is_always_overtaken_says_so(site: Any) -> None:
     home = SimpleNamespace(store=Overtaken(site.home.store, 99), clock=site.home.clock, epoch=site.home.epoch)
     with pytest.raises(Conflict, match=r"cannot apply f: .*try again"):
         await apply(home, BASE + "    bake: 1m\n", "f", "me")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("500MB", 500_000_000), ("2GiB", 2 << 30), ("1.5 kB", 1500), ("12B", 12), (7, 7)]
+)
+def test_sizes_become_bytes(written: Any, expected: int) -> None:
+    text = BASE + f"    health: {{http: 'http://x/', min_disk_free: {written}}}\n"
+    found = read(text, "f").groups["production"].health
+    assert found is not None and found.min_disk_free == expected
+
+
+def test_a_size_that_is_none_is_refused_with_its_place() -> None:
+    with pytest.raises(InvalidRequest, match="f:5:"):
+        read(BASE + "    health: {http: 'http://x/', min_disk_free: 10%}\n", "f")
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        (Health(), "give one of http, tcp, command, not none"),
+        (
+            Health(tcp="a:1", max_memory_percent=101.0),
+            "max_memory_percent is 101; give more than 0 and at most 100",
+        ),
+        (Health(max_load_per_cpu=-1.0), "max_load_per_cpu is -1; give more than 0"),
+        (Health(max_load_per_cpu=4.0), ""),
+    ],
+)
+def test_thresholds_of_a_health_check(check: Health, expected: str) -> None:
+    if not expected:
+        _check_health("web/p", check)
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        _check_health("web/p", check)
+    assert expected in caught.value.message

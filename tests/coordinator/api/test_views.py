@@ -11,13 +11,14 @@ import msgspec
 import pytest
 
 from shiftwork_contract.lifecycle import EventStatus
+from shiftwork_contract.messages import Probe, Quiet
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.api import views
 from shiftwork_coordinator.engine.decision import Reason
 from shiftwork_coordinator.model.config import PREDEFINED
 from shiftwork_coordinator.model.rows import Deployment, LifecycleEventRow, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
-from shiftwork_coordinator.model.snapshot import AgentSeen
+from shiftwork_coordinator.model.snapshot import AgentSeen, QuietSeen
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "api.md"
@@ -125,6 +126,12 @@ def test_events_that_never_ran_are_skipped_once_their_target_is_decided() -> Non
 def test_a_target_shows_its_agent() -> None:
     seen = views.Seen(agents={"a": AgentSeen(connected=True, last_seen=7.0)})
     (target,) = shown(deployment(), targets(a="Pending"), seen=seen)["targets"]
-    assert target["agent"] == {"connected": True, "lastSeen": 7.0}
+    assert target["agent"] == {"connected": True, "lastSeen": 7.0, "health": None, "connections": None}
+    looked = AgentSeen(connected=True, probe=Probe(True, "HTTP 200"), quiet=QuietSeen(Quiet(True, 0, "", 5), 7.0))
+    (target,) = shown(deployment(), targets(a="Pending"), seen=views.Seen(agents={"a": looked}))["targets"]
+    assert (target["agent"]["health"], target["agent"]["connections"]) == ({"healthy": True, "detail": "HTTP 200"}, 5)
+    ended = deployment(status=DeploymentStatus.SUCCEEDED)
+    (target,) = shown(ended, targets(a="Succeeded"), seen=views.Seen(agents={"a": looked}))["targets"]
+    assert target["agent"]["connections"] is None, "nobody looks any more"
     (target,) = shown(deployment(), targets(a="Pending"))["targets"]
-    assert target["agent"] == {"connected": False, "lastSeen": None}
+    assert target["agent"] == {"connected": False, "lastSeen": None, "health": None, "connections": None}

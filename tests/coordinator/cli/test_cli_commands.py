@@ -95,14 +95,16 @@ async def test_plan_prints_batches_steps_and_problems(fake, cli):
 
 async def test_status_of_one(fake, cli, view, make_target):
     events = [{"lifecycleEventName": "Install", "status": "InProgress", "startTime": 1000.0}]
-    targets = [make_target("web-1", "InProgress", 1, events), make_target("web-2")]
+    there, away = {"connected": True, "lastSeen": 9.0, "connections": 3}, {"connected": False, "lastSeen": 1.0}
+    targets = [make_target("web-1", "InProgress", 1, events) | {"agent": there}, make_target("web-2") | {"agent": away}]
     waiting = [{"code": "HOOK", "target": "web-1", "message": "Install \x1b[31mruns", "since": None, "until": None}]
     fake.views[ID] = view(targets=targets, waiting=waiting)
     ran = await cli("status", ID)
     lines = ran.out.splitlines()
     assert lines[0] == "d-4K7Q2M9XA web/production: InProgress, batch 1 of 2, in service 2 of 2, minimum 2"
-    assert lines[3].split() == ["TARGET", "STATUS", "BATCH", "EVENT", "TIME", "TRAFFIC"]
+    assert lines[3].split() == ["TARGET", "STATUS", "BATCH", "EVENT", "TIME", "TRAFFIC", "AGENT"]
     assert lines[4].split()[:4] == ["web-1", "InProgress", "1", "Install"]
+    assert lines[4].endswith("connected, 3 connections on the port") and " last seen " in lines[5]
     assert lines[-1] == "waiting: web-1: Install runs"
     assert json.loads((await cli("status", ID, "--output", "json")).out) == fake.views[ID]
 
@@ -193,8 +195,14 @@ async def test_instances_and_their_tags(fake, cli):
     fake.on("GET", "/v1/instances", {"instances": [known]})
     ran = await cli("instances")
     assert ran.out.splitlines()[1].split() == [
-        *("web-1", "127.77.0.1", "connected", "1970-01-01", "00:16:40", "0.1.0", "Env=prod", "Role=web")
+        *("web-1", "127.77.0.1", "connected", "-", "1970-01-01", "00:16:40", "0.1.0", "Env=prod", "Role=web")
     ]
+    told = {"load1": 0.5, "cpus": 2, "memoryUsedPercent": 33.4, "memoryTotalBytes": 8_000_000_000}
+    told |= {"diskUsedPercent": 61.0, "diskFreeBytes": 12_000_000_000}
+    fake.on("GET", "/v1/instances", {"instances": [known | {"readings": told, "connectedSince": 60.0}]})
+    line = (await cli("instances")).out.splitlines()[1]
+    assert "  1970-01-01 00:01:00  1970-01-01 00:16:40  0.50 / 2  33% of 8.0 GB  61%, 12.0 GB free  0.1.0" in line
+    fake.on("GET", "/v1/instances", {"instances": [known]})
     assert json.loads((await cli("instances", "--output", "json")).out) == {"instances": [known]}
     fake.on("POST", "/v1/instances/web-1/tags", known)
     ran = await cli("instances", "tag", "web-1", "Role=web", "Empty=", "--remove", "Old")

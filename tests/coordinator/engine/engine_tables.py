@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
-from shiftwork_contract.messages import Command, HealthCheck, Probe, Quiet
+from shiftwork_contract.messages import Command, Probe, Quiet
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import itinerary
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Installed, Request, Target
-from shiftwork_coordinator.model.settings import Alarms, GroupSettings, Instances, Limits
+from shiftwork_coordinator.model.settings import Alarms, GroupSettings, Health, Instances, Limits
 from shiftwork_coordinator.model.settings import Quiet as QuietSettings
 from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, QuietSeen, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
@@ -70,7 +70,7 @@ def snapshot(given: dict[str, Any]) -> Snapshot:
 
 
 def _deployment(given: dict[str, Any], balancers: tuple[str, ...]) -> Deployment:
-    check = HealthCheck(tcp=":1") if given.get("check", True) else None
+    check = Health(tcp=":1") if given.get("check", True) else None
     settings = GroupSettings(
         Instances(),
         health=check,

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
-from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator import balancers
 from shiftwork_coordinator.model.parameters import Parameter
+from shiftwork_coordinator.model.settings import Health
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import (
     CreateDeployment,
@@ -131,7 +131,7 @@ async def test_an_operator_rolls_a_good_deployment_back(world: Any) -> None:
 
 async def test_a_second_deployment_does_not_take_the_first_ones_health_for_its_own(world: Any) -> None:
     group = await world.store.group("web", "production")
-    checked = replace(group.settings, health=HealthCheck(http="http://127.0.0.1/"), load_balancers=())
+    checked = replace(group.settings, health=Health(http="http://127.0.0.1/"), load_balancers=())
     await world.store.write(Put(replace(group, settings=checked)))
     await world.ended(await deploy(world, V1))
     for agent in world.agents.values():

@@ -17,11 +17,11 @@ from simulation.coordinator import Coordinator, Rows
 from simulation.faults import Faults
 from simulation.history import History
 
-from shiftwork_contract.messages import HealthCheck, Observed, Report
+from shiftwork_contract.messages import Observed, Report
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts
 from shiftwork_coordinator.model.rows import Deployment, Request, Target
-from shiftwork_coordinator.model.settings import GroupSettings, Instances, Limits, Quiet
+from shiftwork_coordinator.model.settings import GroupSettings, Health, Instances, Limits, Quiet
 from shiftwork_coordinator.model.status import ENDED, DeploymentStatus
 
 NETWORK = 0.01
@@ -67,7 +67,7 @@ class World:
         settings = GroupSettings(
             Instances(),
             load_balancers=({"sim": {}},) if traffic else (),
-            health=HealthCheck(tcp=":1") if health else None,
+            health=Health(tcp=":1") if health else None,
             quiet=quiet,
             limits=LIMITS,
         )
