@@ -65,6 +65,10 @@ def main() -> None:
 @click.option("--name", default="", help="The instance's name; the host's by default.")
 @click.option("--ca-fingerprint", default="", help="sha256:… of the coordinator's CA; the token's by default.")
 @click.option("--address", default="", help="The IP address to announce and to bind the gate to.")
+@click.option(
+    "--coordinator", "coordinators", multiple=True, metavar="URL",
+    help="Another address to try when URL does not answer; may be repeated.",
+)  # fmt: skip
 @click.option("--install-root", default="", help="A directory that is put before every destination.")
 @click.option("--force", is_flag=True, help="Replace the identity that this state directory has.")
 @state_option

@@ -36,7 +36,7 @@ ASK_EVERY, TELL_EVERY = 5.0, 60.0
 @dataclass(frozen=True)
 class Wish:
     """What the operator typed. `fingerprint` replaces the token's: `sha256:` and at least 32 hex digits. `wait`: for
-    an approval, without a token."""
+    an approval, without a token. `coordinators`: where else to find the coordinator, or another on its data."""
 
     url: str
     token: str = ""
@@ -44,6 +44,7 @@ class Wish:
     fingerprint: str = ""
     address: str = ""
     install_root: str = ""
+    coordinators: tuple[str, ...] = ()
     force: bool = False
     wait: bool = False
 
@@ -71,7 +72,11 @@ async def join(wish: Wish, layout: Layout, config_file: Path, tell: Callable[[st
     url, fingerprint = _checked_url(wish.url), _fingerprint(wish)
     name = wish.name or socket.gethostname()
     given = msgspec.structs.replace(
-        load_if_there(config_file), coordinators=(url,), name=name, install_root=wish.install_root, address=wish.address
+        load_if_there(config_file),
+        coordinators=(url, *map(_checked_url, wish.coordinators)),
+        name=name,
+        install_root=wish.install_root,
+        address=wish.address,
     )
     checked(given, config_file)
     if layout.about.exists() and not wish.force:
@@ -105,7 +110,8 @@ async def _join(
     _forget(layout)
     identity.save(layout, about, certificate=joined.certificate.encode(), ca=joined.ca.encode(), key=key)
     layout.waiting_key.unlink(missing_ok=True)
-    config = msgspec.structs.replace(given, coordinators=joined.coordinators or (url,))
+    addresses = dict.fromkeys((*(joined.coordinators or (url,)), *given.coordinators[1:]))
+    config = msgspec.structs.replace(given, coordinators=tuple(addresses))
     config_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(config_file, dump(config))
     return about

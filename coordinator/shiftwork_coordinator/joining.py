@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest
 from shiftwork_contract.messages import Certificate
 from shiftwork_coordinator import tokens
+from shiftwork_coordinator.membership import check_lands, group_named
 from shiftwork_coordinator.model.rows import Instance
 from shiftwork_coordinator.pki import NAME, Authority
 from shiftwork_coordinator.ports import Clock
@@ -35,6 +36,8 @@ async def join(store: Store, clock: Clock, authority: Authority, asked: Join) ->
     check_name(asked.name)
     token = await tokens.to_join(store, clock, asked.token, asked.name)
     await check_free(store, asked.name)
+    if token.group:
+        check_lands(await group_named(store, token.group), asked.name, token.tags)
     spent = tokens.spend(token)
     issued = authority.issue(asked.csr, asked.name)
     row = Instance(

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Denied, InvalidRequest
+from shiftwork_coordinator.membership import group_named, tags_into
 from shiftwork_coordinator.model.rows import Token
 from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.ports import Clock
@@ -25,11 +26,13 @@ REFUSED = "the token is unknown, used up, expired or revoked"
 
 
 class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`ttl` in seconds; by default 15 minutes to join with, no end for an operator. `uses` counts joins."""
+    """`ttl` in seconds; by default 15 minutes to join with, no end for an operator. `uses` counts joins. `group`:
+    APPLICATION/GROUP that instances must land in; the tags which it takes are added."""
 
     kind: Literal["agent", "operator"]
     role: str = ""
     name: str = ""
+    group: str = ""
     tags: dict[str, str] = {}
     ttl: float | None = None
     uses: int | None = None
@@ -38,6 +41,9 @@ class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def create(store: Store, clock: Clock, asked: NewToken, who: str, ca_fingerprint: str) -> tuple[Token, str]:
     """The row and the token's text, which is shown this once."""
     _check(asked)
+    tags = asked.tags
+    if asked.group:
+        tags = tags_into(await group_named(store, asked.group), tags, asked.name)
     secret, now = secrets.token_hex(20), clock.now()
     agent = asked.kind == "agent"
     ttl = asked.ttl if asked.ttl is not None else (JOIN_TTL if agent else None)
@@ -49,7 +55,8 @@ async def create(store: Store, clock: Clock, asked: NewToken, who: str, ca_finge
         created_by=who,
         role="" if agent else asked.role,
         name=asked.name,
-        tags=asked.tags,
+        group=asked.group,
+        tags=tags,
         expires_at=None if ttl is None else now + ttl,
         uses_left=(asked.uses or 1) if agent else None,
     )
@@ -65,6 +72,8 @@ def _check(asked: NewToken) -> None:
         raise InvalidRequest("cannot give a join token a role: agents have none")
     if asked.kind == "agent" and asked.name and not NAME.fullmatch(asked.name):
         raise InvalidRequest(f"cannot bind a token to the instance name {asked.name!r}: use letters, digits, . _ -")
+    if asked.kind == "operator" and asked.group:
+        raise InvalidRequest("cannot bind an operator's token to a group: roles are for all of them")
     if asked.ttl is not None and asked.ttl <= 0:
         raise InvalidRequest(f"cannot make a token that lasts {asked.ttl:g} s: give more than 0")
     if asked.uses is not None and asked.uses < 1:

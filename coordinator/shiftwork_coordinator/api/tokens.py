@@ -32,6 +32,7 @@ def _view(row: Token) -> dict[str, object]:
         "kind": row.kind,
         "role": row.role,
         "name": row.name,
+        "group": row.group,
         "tags": row.tags,
         "createdAt": row.created_at,
         "createdBy": row.created_by,

@@ -44,7 +44,9 @@ def tag(instance: str, tags: tuple[tuple[str, str], ...], remove: tuple[str, ...
     if call.json:
         click.echo(answer.pretty())
     else:
-        click.echo(f"{instance}: {_tags(answer.read(dict[str, Any]).get('tags'))}")
+        from shiftwork_coordinator.cli.output import tags_text
+
+        click.echo(f"{instance}: {tags_text(answer.read(dict[str, Any]).get('tags'))}")
 
 
 @click.command()
@@ -63,7 +65,7 @@ HEAD = ("INSTANCE", "ADDRESS", "AGENT", "SINCE", "LAST SEEN", "LOAD", "MEMORY", 
 
 
 def _row(known: dict[str, Any]) -> tuple[str, ...]:
-    from shiftwork_coordinator.cli.output import moment
+    from shiftwork_coordinator.cli.output import moment, tags_text
 
     state = "revoked" if known.get("revokedAt") else "connected" if known.get("connected") else "not connected"
     return (
@@ -74,7 +76,7 @@ def _row(known: dict[str, Any]) -> tuple[str, ...]:
         moment(known.get("lastSeen")),
         *_readings(known.get("readings") or {}),
         str(known.get("agentVersion") or ""),
-        _tags(known.get("tags")),
+        tags_text(known.get("tags")),
     )
 
 
@@ -88,7 +90,3 @@ def _readings(told: dict[str, Any]) -> tuple[str, str, str]:
     memory = f"{told.get('memoryUsedPercent', 0.0):.0f}% of {size(told['memoryTotalBytes'])}"
     disk = f"{told.get('diskUsedPercent', 0.0):.0f}%, {size(told.get('diskFreeBytes', 0))} free"
     return load, memory, disk
-
-
-def _tags(tags: object) -> str:
-    return " ".join(f"{key}={value}" for key, value in sorted(tags.items())) if isinstance(tags, dict) else ""

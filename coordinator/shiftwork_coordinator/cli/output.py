@@ -68,6 +68,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def tags_text(tags: object) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(tags.items())) if isinstance(tags, dict) else ""
+
+
 def tell(line: str) -> None:
     """A detail for the person who watches, apart from the result on stdout."""
     click.echo(line, err=True)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from shiftwork_coordinator.cli.options import Call, Pair, api_command
+from shiftwork_coordinator.cli.options import Call, GroupName, Pair, api_command
 
 ROLES = ("viewer", "deployer", "approver", "admin")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -35,6 +35,7 @@ def token() -> None:
 @click.option("--agent", is_flag=True, help="A token to join an instance with.")
 @click.option("--role", type=click.Choice(ROLES), help="A token for a person or a program, with this role.")
 @click.option("--name", metavar="NAME", help="With --agent: the only instance that may use it. Else: whose it is.")
+@click.option("--group", type=GroupName(), metavar="APPLICATION/GROUP", help="With --agent: where instances land.")
 @click.option(
     "--tag", "tags", multiple=True, type=Pair(), metavar="KEY=VALUE", help="With --agent: the instance's tag."
 )
@@ -45,6 +46,7 @@ def create(
     agent: bool,
     role: str | None,
     name: str | None,
+    group: tuple[str, str] | None,
     tags: tuple[tuple[str, str], ...],
     ttl: float | None,
     uses: int | None,
@@ -53,17 +55,20 @@ def create(
     """Make a token and print it; it is shown this once."""
     if agent == (role is not None):
         raise click.UsageError("cannot make a token: say either --agent or --role ROLE")
-    if role is not None and (tags or uses):
-        raise click.UsageError("cannot use --tag or --uses with --role: they belong to --agent")
+    if role is not None and (tags or uses or group):
+        raise click.UsageError("cannot use --group, --tag or --uses with --role: they belong to --agent")
     wanted = {"kind": "agent" if agent else "operator", "role": role, "name": name, "ttl": ttl, "uses": uses}
-    body = {key: value for key, value in {**wanted, "tags": dict(tags) or None}.items() if value is not None}
+    bound = {"group": "/".join(group) if group else None, "tags": dict(tags) or None}
+    body = {key: value for key, value in {**wanted, **bound}.items() if value is not None}
     answer = call.ask("POST", "/v1/tokens", body)
     if call.json:
         click.echo(answer.pretty())
         return
-    from shiftwork_coordinator.cli.output import moment, tell
+    from shiftwork_coordinator.cli.output import moment, tags_text, tell
 
     made = answer.read(dict[str, Any])
+    if made.get("group"):
+        tell(f"For instances of {made['group']}: {tags_text(made.get('tags')) or 'by name'}")
     tell(f"Token {made.get('id', '')}, valid until {moment(made.get('expiresAt'))}. It is not shown again:")
     click.echo(made.get("token", ""))
 
@@ -79,7 +84,7 @@ def list_tokens(call: Call) -> None:
     from shiftwork_coordinator.cli.output import table
 
     known = answer.read(dict[str, list[dict[str, Any]]]).get("tokens", [])
-    table(("TOKEN", "KIND", "ROLE", "NAME", "USES LEFT", "UNTIL", "STATE"), map(_row, known))
+    table(("TOKEN", "KIND", "ROLE", "NAME", "GROUP", "USES LEFT", "UNTIL", "STATE"), map(_row, known))
     if not known:
         click.echo("No tokens.")
 
@@ -96,6 +101,6 @@ def revoke(token_id: str, call: Call) -> None:
 def _row(known: dict[str, Any]) -> tuple[str, ...]:
     from shiftwork_coordinator.cli.output import moment
 
-    named = [str(known.get(key) or "") for key in ("id", "kind", "role", "name")]
+    named = [str(known.get(key) or "") for key in ("id", "kind", "role", "name", "group")]
     uses = "" if known.get("usesLeft") is None else str(known["usesLeft"])
     return (*named, uses, moment(known.get("expiresAt")), "revoked" if known.get("revokedAt") else "")

@@ -234,6 +234,7 @@ class Token(Row, frozen=True):
     created_by: str = ""
     role: str = ""
     name: str = ""
+    group: str = ""
     tags: dict[str, str] = {}
     expires_at: float | None = None
     uses_left: int | None = None

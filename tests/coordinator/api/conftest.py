@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Site:
         self.url = ""
         self.operators: dict[str, str] = {}
         self.client: ssl.SSLContext | None = None
+        self.stop: Callable[[], Awaitable[None]]
 
     async def operator(self, role: str) -> str:
         if role not in self.operators:
@@ -116,6 +117,7 @@ async def site(tmp_path: Path, issuing: IssuingClock) -> AsyncIterator[Site]:
     await runner.setup()
     listening = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.server_context(["127.0.0.1"]))
     await listening.start()
+    site.stop = runner.cleanup
     site.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
     yield site
     await runner.cleanup()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,9 +15,7 @@ from shiftwork_agent import expired as agents_end
 from shiftwork_agent import identity, keys
 from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.config import Config
-from shiftwork_agent.daemon import Agent
 from shiftwork_agent.layout import Layout
-from shiftwork_agent.testing import FakeInstaller
 from shiftwork_contract.errors import Conflict, Denied
 from shiftwork_coordinator import expired, joining
 from shiftwork_coordinator.expired import RENEWABLE_FOR, Renewal
@@ -30,6 +27,7 @@ from shiftwork_coordinator.store import Put, Store
 
 from .conftest import IssuingClock
 from .test_approving import Desk
+from .test_both_ends import running, until
 from .test_tokens import Clock
 
 LIFE = AGENT_DAYS * 86400.0
@@ -187,21 +185,9 @@ async def test_an_agent_that_was_away_for_40_days_comes_back_by_itself(
     issuing.later = 0.0
     away = f"https://127.0.0.1:{unused_tcp_port_factory()}"
     config = Config((away, site.url), name="web-1")
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        who = identity.credentials(layout)
-        agent = Agent(layout, config, who, SystemClock(), tasks, FakeInstaller(tmp_path))
-        work = tasks.create_task(run(agent))
-        while not site.home.agents.connected("web-1"):
-            await asyncio.sleep(0.02)
+    async with running(layout, config) as agent:
+        await until(lambda: site.home.agents.connected("web-1"))
         assert agent.renewal.identity.expires > SystemClock().wall()
-        work.cancel()
-        for task in list(tasks._tasks):  # whatever the agent has started
-            task.cancel()
-
-
-async def run(agent: Agent) -> None:
-    await agent.start()
-    await asyncio.Event().wait()
 
 
 async def test_a_refusal_reaches_the_agent_in_words(site: Any, issuing: IssuingClock, tmp_path: Path) -> None:

@@ -228,13 +228,20 @@ async def test_tokens(fake, cli):
         "/v1/tokens",
         {"tokens": [{"id": "t-1", "kind": "agent", "name": "web-1", "usesLeft": 0, "expiresAt": None}]},
     )
+    fake.on("POST", "/v1/tokens", {"id": "t-2", "token": "s", "group": "web/blue", "tags": {"Role": "web"}})
+    ran = await cli("token", "create", "--agent", "--group", "web/blue")
+    assert fake.bodies("POST", "/v1/tokens")[-1] == {"kind": "agent", "group": "web/blue"}
+    assert "For instances of web/blue: Role=web" in ran.err
     assert (await cli("token", "list")).out.splitlines()[1].split() == ["t-1", "agent", "web-1", "0", "-"]
     fake.on("DELETE", "/v1/tokens/t-1", b"", 204)
     assert (await cli("token", "revoke", "t-1")).out == "Token t-1 is revoked.\n"
     assert (await cli("token", "revoke", "t-1", "--output", "json")).out == "{}\n"
 
 
-@pytest.mark.parametrize("args", [(), ("--agent", "--role", "admin"), ("--role", "admin", "--uses", "2")])
+@pytest.mark.parametrize(
+    "args",
+    [(), ("--agent", "--role", "admin"), ("--role", "admin", "--uses", "2"), ("--role", "admin", "--group", "a/b")],
+)
 async def test_token_create_refuses_what_contradicts_itself(fake, cli, args):
     ran = await cli("token", "create", *args)
     assert ran.code == 2
