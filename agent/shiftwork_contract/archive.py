@@ -2,9 +2,10 @@
 
 Refused (HostileBundle): names that are absolute, climb, are not UTF-8, hold control characters or are too long;
 devices, FIFOs, sparse files; setuid and setgid bits; hard links to anything but an earlier file of the same archive;
-members below a symlink or a file of the archive; a name twice; more entries or bytes than the limits, or far more bytes
+members below a symlink or a file of the archive; a name twice, or in two spellings that differ only in case (one of
+them would be lost on a file system that knows no case); more entries or bytes than the limits, or far more bytes
 than the archive has. A symlink may point anywhere: it is data until someone follows it, and nobody here does.
-Names that differ only in case are two names, as on every file system these bundles are installed on.
+A sticky bit is kept: it only takes rights away.
 
 Pure: reads the file object it is given and writes nothing. Memory is bounded by the number of entries.
 """
@@ -103,6 +104,7 @@ class _Check:
         self._limits = limits
         self._kinds: dict[bytes, str] = {}
         self._sizes: dict[bytes, int] = {}
+        self._folded: set[str] = set()
         self._size = 0
 
     def member(self, raw: RawMember) -> Member | None:
@@ -156,7 +158,7 @@ class _Check:
         end = path.find(b"/")
         while end != -1:
             parent = path[:end]
-            kind = self._kinds.setdefault(parent, "dir")
+            kind = self._kinds.get(parent) or self._entered(parent, "dir", raw)
             if kind == "link":
                 raise _hostile(raw.name, f"it would be written through the link {_shown(parent)}")
             if kind != "dir":
@@ -167,7 +169,16 @@ class _Check:
         before = self._kinds.get(path)
         if before is not None and not (before == raw.kind == "dir"):
             raise _hostile(raw.name, "the bundle has it twice")
-        self._kinds[path] = "link" if raw.kind == "link" else "dir" if raw.kind == "dir" else "file"
+        if before is None:
+            self._entered(path, "file" if raw.kind == "hardlink" else raw.kind, raw)
+
+    def _entered(self, path: bytes, kind: str, raw: RawMember) -> str:
+        folded = path.decode().casefold()
+        if folded in self._folded:
+            raise _hostile(raw.name, f"the bundle has another name that differs from {_shown(path)} only in case")
+        self._folded.add(folded)
+        self._kinds[path] = kind
+        return kind
 
     def _target(self, path: bytes, raw: RawMember) -> bytes:
         if raw.kind == "link":

@@ -26,6 +26,9 @@ _DAMAGED = (
 )  # fmt: skip
 T = TypeVar("T")
 BLOCK = 512
+LOCAL_HEADER = 30
+ENTRY = b"PK\x01\x02"
+"""How a zip's entry in the table of contents begins."""
 
 
 class RawMember(msgspec.Struct, frozen=True):
@@ -93,13 +96,26 @@ def _next(tar: tarfile.TarFile, source: _Forward) -> tarfile.TarInfo | None:
     if info is None and (len(source.last_read) != BLOCK or any(source.last_read)):
         raise EOFError("it is cut off or damaged")
     source.budget = None
+    _forget_global(tar)
     tar.members.clear()  # type: ignore[attr-defined]
     return info
+
+
+def _forget_global(tar: tarfile.TarFile) -> None:
+    """Attributes for all members that follow: each member would get a copy of all of them. git writes a comment."""
+    rename = {"path", "linkpath", "size", "hdrcharset"} & tar.pax_headers.keys()
+    if rename:
+        raise HostileBundle(
+            f"cannot unpack the bundle: it sets {sorted(rename)[0]} for all members at once; pack it anew"
+        )
+    tar.pax_headers.clear()  # type: ignore[attr-defined]
 
 
 def _from_tar(info: tarfile.TarInfo) -> RawMember:
     name = info.name.encode("utf-8", "surrogateescape")
     kind: Kind
+    if info.size < 0:
+        raise HostileBundle(f"cannot unpack {info.name!r}: its size is {info.size} bytes")
     if info.issparse() or info.type == tarfile.GNUTYPE_SPARSE:
         raise HostileBundle(f"cannot unpack {info.name!r}: it is a sparse file; pack it without sparse support")
     if info.isreg():
@@ -212,18 +228,28 @@ def read_zip(archive: BinaryIO, meter: Meter) -> Iterator[tuple[RawMember, Itera
 
 
 def _zip_members(archive: BinaryIO, meter: Meter) -> Iterator[tuple[RawMember, Iterator[bytes]]]:
-    with zipfile.ZipFile(cast(BinaryIO, _Guarded(archive, meter.limits.directory_bytes))) as opened:
+    with zipfile.ZipFile(cast(BinaryIO, _Guarded(archive, meter.limits))) as opened:
+        _refuse_overlaps(opened)
         for info in opened.infolist():
             raw = _from_zip(opened, info)
             content = _zip_content(opened, info, meter) if raw.kind == "file" else iter(())
             yield raw, _translated("a zip archive", content)
 
 
-class _Guarded:
-    """A file object that refuses to read more at once than a table of contents may be."""
+def _refuse_overlaps(opened: zipfile.ZipFile) -> None:
+    """Members that share bytes unpack to much from little, and are read differently by different programs."""
+    end = 0
+    for info in sorted(opened.infolist(), key=lambda one: one.header_offset):
+        if info.header_offset < end:
+            raise HostileBundle(f"cannot unpack {info.filename[:200]!r}: it overlaps another member")
+        end = info.header_offset + LOCAL_HEADER + info.compress_size
 
-    def __init__(self, archive: BinaryIO, limit: int) -> None:
-        self._archive, self._limit = archive, limit
+
+class _Guarded:
+    """A file object that refuses to read more at once than a table of contents may be, or one of too many entries."""
+
+    def __init__(self, archive: BinaryIO, limits: Limits) -> None:
+        self._archive, self._limit, self._entries = archive, limits.directory_bytes, limits.entries
         self.seek, self.tell = archive.seek, archive.tell
 
     def seekable(self) -> bool:
@@ -232,7 +258,10 @@ class _Guarded:
     def read(self, count: int = -1) -> bytes:
         if count > self._limit:
             raise HostileBundle(f"cannot unpack the bundle: its table of contents is larger than {self._limit} bytes")
-        return self._archive.read(self._limit if count < 0 else count)
+        data = self._archive.read(self._limit if count < 0 else count)
+        if data.startswith(ENTRY) and data.count(ENTRY) > self._entries:
+            raise HostileBundle(f"cannot unpack the bundle: it has more than {self._entries} entries")
+        return data
 
 
 def _from_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> RawMember:
@@ -275,10 +304,14 @@ def _zip_mtime(info: zipfile.ZipInfo) -> int:
 
 
 def _zip_content(opened: zipfile.ZipFile, info: zipfile.ZipInfo, meter: Meter) -> Iterator[bytes]:
+    left = info.file_size
     with opened.open(info) as content:
         while piece := content.read(PIECE):
             meter.out(len(piece))
+            left -= len(piece)
             yield piece
+    if left:
+        raise EOFError("it is cut off")
 
 
 def _translated(what: str, pieces: Iterator[T]) -> Iterator[T]:

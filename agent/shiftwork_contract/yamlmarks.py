@@ -18,6 +18,10 @@ from shiftwork_contract.errors import InvalidRequest
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_NODES = 50_000
+"""Values of one file: each costs a thousand times its bytes in memory and time."""
+MAX_SCALAR = 400
+"""Characters of a number, a date or the like: YAML's base 60 takes minutes for a long one."""
 T = TypeVar("T")
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -63,7 +67,7 @@ class Marked:
     def shown(self) -> str:
         """The value as an error message shows it."""
         if isinstance(self.node, yaml.ScalarNode):
-            return repr(self.node.value) if self.node.value else "nothing"
+            return repr(self.node.value[:80]) if self.node.value else "nothing"
         return "a list" if self.is_list else "a mapping"
 
     def mapping(self) -> dict[str, Marked]:
@@ -134,6 +138,8 @@ def plain(marked: Marked) -> Any:
     kind = node.tag.removeprefix(_PLAIN)
     if kind in _KEPT_AS_TEXT:
         return str(node.value)
+    if len(node.value) > MAX_SCALAR:
+        raise marked.fail(f"`{marked.path}`, a {kind}, has {len(node.value)} characters, at most {MAX_SCALAR} are read")
     try:
         return _Loader("").construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError) as err:
@@ -213,7 +219,7 @@ def _decoded(text: str | bytes, file: str, error: ErrorAt) -> str:
 
 
 def _refuse_tricks(text: str, file: str, error: ErrorAt) -> None:
-    depth = 0
+    depth = nodes = 0
     events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
     for event in events:
         mark = event.start_mark
@@ -221,6 +227,9 @@ def _refuse_tricks(text: str, file: str, error: ErrorAt) -> None:
         def refused(message: str, mark: Any = mark) -> InvalidRequest:
             return error(message, file=file, line=mark.line + 1, column=mark.column + 1)
 
+        nodes += isinstance(event, yaml.NodeEvent)
+        if nodes > MAX_NODES:
+            raise refused(f"the file has more than {MAX_NODES} values")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

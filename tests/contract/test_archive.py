@@ -1,4 +1,4 @@
-"""Archives: what is refused, what an archive is worth, and that fuzz finds nothing but our own errors."""
+"""Archives: what one is worth, where the limits lie, and that fuzz finds nothing but our own errors."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def zip_of(*entries: tuple[str, bytes, int]) -> io.BytesIO:
     return out
 
 
+# Both tables are tried in test_hostile_archives.py
 HOSTILE_TARS = {
     "absolute": [file("/etc/passwd")],
     "climbs": [file("a/../../etc/passwd")],
@@ -86,12 +87,6 @@ HOSTILE_TARS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", HOSTILE_TARS)
-def test_a_hostile_tar_is_refused(name: str) -> None:
-    with pytest.raises(HostileBundle, match="cannot unpack"):
-        inspect(tar_of(*HOSTILE_TARS[name]), BundleType.TAR)
-
-
 HOSTILE_ZIPS = {
     "absolute": [("/etc/passwd", b"x", 0o100644)],
     "climbs": [("a/../../x", b"x", 0o100644)],
@@ -104,23 +99,10 @@ HOSTILE_ZIPS = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE_ZIPS)
-def test_a_hostile_zip_is_refused(name: str) -> None:
-    with pytest.raises(HostileBundle, match="cannot unpack"):
-        inspect(zip_of(*HOSTILE_ZIPS[name]), BundleType.ZIP)
-
-
 def test_a_nul_in_a_zip_name_is_refused() -> None:
     data = zip_of(("aXb.txt", b"x", 0o100644)).getvalue().replace(b"aXb.txt", b"a\0b.txt")
     with pytest.raises(HostileBundle, match="control characters"):
         inspect(io.BytesIO(data), BundleType.ZIP)
-
-
-def test_sparse_files_are_refused() -> None:
-    sparse = info("s")
-    sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 50)}
-    with pytest.raises(HostileBundle, match="sparse"):
-        inspect(tar_of((sparse, b"1\n0\n1\n" + bytes(600))), BundleType.TAR)
 
 
 def test_limits_on_entries_and_bytes() -> None:
