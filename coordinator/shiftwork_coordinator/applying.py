@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
-from shiftwork_coordinator.creation import config_named
-from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, checked, full_name
+from shiftwork_coordinator import shifters
+from shiftwork_coordinator.creation import DEFAULTS, config_named, refuse_other_platform
+from shiftwork_coordinator.model.config import AllAtOnce, DeploymentConfig, MinimumHealthyHosts, checked, full_name
 from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.rows import CustomConfig, Group
 from shiftwork_coordinator.model.settings import (
@@ -98,7 +99,7 @@ def read(text: str, file: str) -> ApplicationFile:
         problem, place = locate(root, str(err), convert)
         raise place.fail(problem) from err
     _check_names(root, found)
-    groups = {name: replace(g, config=full_name(g.config)) for name, g in found.groups.items()}
+    groups = {name: replace(g, config=full_name(g.config)) if g.config else g for name, g in found.groups.items()}
     return replace(found, groups=groups)
 
 
@@ -136,7 +137,14 @@ def _duration(value: str) -> float | str:
 
 
 def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
+    if settings.platform != "Server":
+        return checked(_shifting(name, settings))
     minimum = settings.minimum_healthy_hosts
+    if settings.canary or settings.linear or minimum is None:
+        raise InvalidRequest(
+            f"cannot define config {name!r}: platform Server needs minimum_healthy_hosts, and no canary or linear;"
+            " those are for `platform: Lambda`"
+        )
     match = re.fullmatch(r"(\d+)\s*%", minimum) if isinstance(minimum, str) else None
     if isinstance(minimum, str) and not match:
         raise InvalidRequest(
@@ -151,14 +159,29 @@ def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
     return checked(DeploymentConfig(name, hosts, settings.pace, settings.max_failed, settings.bake))
 
 
+def _shifting(name: str, settings: ConfigSettings) -> DeploymentConfig:
+    if settings.minimum_healthy_hosts is not None or (settings.canary and settings.linear):
+        raise InvalidRequest(
+            f"cannot define config {name!r}: platform {settings.platform} takes canary or linear (or neither: all at"
+            " once), and no minimum_healthy_hosts",
+            code="InvalidTrafficRoutingConfigurationException",
+        )
+    traffic = settings.canary or settings.linear or AllAtOnce()
+    hosts = MinimumHealthyHosts("HOST_COUNT", 0)
+    return DeploymentConfig(name, hosts, max_failed=0, bake=settings.bake, traffic=traffic, platform=settings.platform)
+
+
 def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
     """Everything that can be found wrong without asking anybody."""
-    config_named(settings.config, configs)
+    config = config_named(settings.config or DEFAULTS[settings.platform], configs)
+    refuse_other_platform(config, settings.platform)
     refuse_declared(name, settings.parameters, settings.environment)
     if settings.health is not None:
         _check_health(name, settings.health)
     _check_alarms(name, settings)
-    if not settings.instances.tags and not settings.instances.names:
+    if settings.platform != "Server":
+        _check_shifting(name, settings)
+    elif not settings.instances.tags and not settings.instances.names:
         raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
     Balancing("check", settings, {}, Agents(home.clock, lambda instance: None), home.epoch)
 
@@ -181,6 +204,21 @@ def _check_alarms(name: str, settings: GroupSettings) -> None:
         raise InvalidRequest(
             f"cannot roll {name} back on an alarm: it watches none; name some in `alarms: {{cloudwatch: [...]}}`",
             code="InvalidAutoRollbackConfigException",
+        )
+
+
+def _check_shifting(name: str, settings: GroupSettings) -> None:
+    """A platform without hosts has none of what belongs to hosts."""
+    if settings.platform not in shifters.BUILT_IN:
+        raise InvalidRequest(
+            f"cannot use the group {name}: this version does not deploy to platform {settings.platform}",
+            code="InvalidComputePlatformException",
+        )
+    default = GroupSettings()
+    of_hosts = ("instances", "load_balancers", "health", "port", "quiet", "pace", "environment", "parameters")
+    if given := [field for field in of_hosts if getattr(settings, field) != getattr(default, field)]:
+        raise InvalidRequest(
+            f"cannot use the group {name}: {', '.join(given)} belong to hosts, and {settings.platform} has none"
         )
 
 

@@ -7,15 +7,20 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from shiftwork_contract.appspec_lambda import reversed_spec, written
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
-from shiftwork_coordinator.model.config import PREDEFINED, DeploymentConfig, full_name
+from shiftwork_coordinator.model.config import PREDEFINED, PREFIX, AllAtOnce, DeploymentConfig, Platform, full_name
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 from shiftwork_coordinator.model.status import TargetStatus
 
+DEFAULTS: dict[Platform, str] = {
+    "Server": PREFIX + "OneAtATime", "Lambda": PREFIX + "LambdaAllAtOnce", "ECS": PREFIX + "ECSAllAtOnce"
+}  # fmt: skip
+"""The config of a group that names none."""
 ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -60,6 +65,16 @@ def config_named(name: str, custom: Mapping[str, DeploymentConfig]) -> Deploymen
     return found
 
 
+def refuse_other_platform(config: DeploymentConfig, platform: Platform) -> DeploymentConfig:
+    if config.platform != platform:
+        raise InvalidRequest(
+            f"cannot use deployment config {config.name!r}: it is for {config.platform}, the group's platform is"
+            f" {platform}; its default is {DEFAULTS[platform]}",
+            code="InvalidDeploymentConfigNameException",
+        )
+    return config
+
+
 def effective_config(config: DeploymentConfig, settings: GroupSettings) -> DeploymentConfig:
     """The config with what the group sets itself: pace, bake, most failures."""
     own = {"pace": settings.pace, "bake": settings.bake, "max_failed": settings.max_failed}
@@ -101,9 +116,12 @@ def rollback_rows(
         group=failed.group,
         group_id=failed.group_id,
         revision=wanted.revision,
-        config=failed.config,
+        config=replace(failed.config, traffic=AllAtOnce()),
         settings=failed.settings,
         created_at=now,
+        platform=failed.platform,
+        deployment_type=failed.deployment_type,
+        appspec_content=_reversed(targets, wanted),
         creator="codeDeployRollback",
         created_by="shiftwork",
         description=f"rollback of {failed.id}",
@@ -120,7 +138,15 @@ def rollback_rows(
     return deployment, rows
 
 
+def _reversed(targets: Mapping[str, Target], wanted: Rollback) -> str:
+    """The AppSpec that a rollback of resources carries out; empty where there is no AppSpec beside the bundle."""
+    moved = [t.resource for name, t in targets.items() if t.resource is not None and name not in wanted.skip]
+    return written(reversed_spec(moved)) if moved else ""
+
+
 def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, now: float) -> Target:
     row = Target(deployment.id, target.instance, address=target.address, look=first_look(deployment))
+    if target.resource is not None:
+        row = replace(row, resource=reversed_spec([target.resource]).resources[0])
     why = wanted.skip.get(target.instance)
     return row if why is None else replace(row, status=TargetStatus.SKIPPED, error_message=why, completed_at=now)

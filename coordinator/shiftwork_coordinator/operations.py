@@ -9,25 +9,30 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.appspec import appspec_name
+from shiftwork_contract.appspec_lambda import revision_of
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.place import parse_place
 from shiftwork_contract.revision import Revision, Signed, parse_reference
 from shiftwork_contract.statement import facts, fitting
-from shiftwork_coordinator import alarms
+from shiftwork_coordinator import alarms, functions, shifters
 from shiftwork_coordinator.creation import (
+    DEFAULTS,
     config_named,
     effective_config,
     matching,
     new_id,
     no_instances,
     refuse_impossible,
+    refuse_other_platform,
     rollback_rows,
     targets_of,
 )
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.engine.plan import foresee
-from shiftwork_coordinator.engine.rollback import unneeded
+from shiftwork_coordinator.engine.rollback import shifted_back, unneeded
+from shiftwork_coordinator.functions import FunctionWanted
+from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.parameters import Value, values
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
 from shiftwork_coordinator.model.settings import Alarms
@@ -53,7 +58,7 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     application: str
     group: str
-    revision: str
+    revision: str = ""
     config: str = ""
     description: str = ""
     ignore_application_stop_failures: bool = False
@@ -63,19 +68,30 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     parameters: dict[str, Value] = {}
     ignore_alarms: bool = False
     signed: Signed | None = None
+    appspec_content: str = ""
+    function: FunctionWanted | None = None
+
+
+class Drafted(msgspec.Struct, frozen=True):
+    """A deployment with its rows, not stored yet. `instances` are there where it is one to hosts."""
+
+    deployment: Deployment
+    targets: list[Target]
+    group: Group
+    instances: list[Instance] = []
 
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
     """Creates and starts it. Raises InvalidRequest or Conflict before anything is stored or touched."""
-    deployment, instances, group = await _drafted(home, asked, who)
-    await _refuse_second(home, group, asked.queue)
-    problems = [p for p in await _problems(home, deployment, instances) if p.fatal]
+    drafted = await _drafted(home, asked, who)
+    await _refuse_second(home, drafted.group, asked.queue)
+    problems = [p for p in await _problems(home, drafted) if p.fatal]
     if problems:
         raise InvalidRequest(
             f"cannot deploy to {asked.application}/{asked.group}: " + "; ".join(p.message for p in problems),
-            code="INVALID_LOAD_BALANCER",
+            code="INVALID_LAMBDA_CONFIGURATION" if drafted.deployment.platform == "Lambda" else "INVALID_LOAD_BALANCER",
         )
-    return await _store_and_start(home, deployment, targets_of(deployment, instances), "create", queue=asked.queue)
+    return await _store_and_start(home, drafted.deployment, drafted.targets, "create", queue=asked.queue)
 
 
 async def _store_and_start(
@@ -91,28 +107,41 @@ async def _store_and_start(
     return deployment
 
 
-async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tuple[Deployment, list[Instance], Group]:
+async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> Drafted:
     group = await home.store.group(asked.application, asked.group)
     if group is None:
         raise InvalidRequest(
             f"cannot find the deployment group {asked.application}/{asked.group}; `shiftwork apply` creates groups",
             code="DeploymentGroupDoesNotExistException",
         )
+    custom = await home.store.configs()
+    named = config_named(asked.config or group.settings.config or DEFAULTS[group.settings.platform], custom)
+    config = effective_config(refuse_other_platform(named, group.settings.platform), group.settings)
+    if group.settings.platform == "Lambda":
+        spec = await functions.wanted(asked.appspec_content, asked.function, group.settings)
+        deployment = replace(await _row(home, asked, who, group, config, revision_of(spec)), **functions.columns(spec))
+        return Drafted(deployment, functions.targets(deployment, spec), group)
     everybody = await home.store.instances()
     instances = matching(everybody, group.settings.instances)
     if not instances:
         raise no_instances(group, everybody)
-    custom = await home.store.configs()
-    config = effective_config(config_named(asked.config or group.settings.config, custom), group.settings)
     refuse_impossible(config, len(instances))
+    revision = _signed(asked, await resolve(home, asked.application, asked.revision))
+    deployment = await _row(home, asked, who, group, config, revision)
+    return Drafted(deployment, targets_of(deployment, instances), group, instances)
+
+
+async def _row(
+    home: Coordinator, asked: CreateDeployment, who: str, group: Group, config: DeploymentConfig, revision: Revision
+) -> Deployment:
     settings = replace(group.settings, alarms=Alarms()) if asked.ignore_alarms else group.settings
-    deployment = Deployment(
+    return Deployment(
         id=new_id(),
         serial=await home.store.next_serial(),
         application=asked.application,
         group=asked.group,
         group_id=group.id,
-        revision=_signed(asked, await resolve(home, asked.application, asked.revision)),
+        revision=revision,
         config=config,
         settings=settings,
         created_at=home.clock.now(),
@@ -127,7 +156,6 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> tupl
         appspec=appspec_name(asked.appspec) if asked.appspec else "",
         previous_appspec=group.last_good_appspec,
     )
-    return deployment, instances, group
 
 
 def _signed(asked: CreateDeployment, revision: Revision) -> Revision:
@@ -172,12 +200,13 @@ async def _refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
 
 async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
     """What it would do, and what would go wrong. Touches nothing."""
-    deployment, instances, _ = await _drafted(home, asked, "plan")
-    targets = {t.instance: t for t in targets_of(deployment, instances)}
-    balancing = _balancing(home, deployment, instances)
+    drafted = await _drafted(home, asked, "plan")
+    deployment = drafted.deployment
+    targets = {t.instance: t for t in drafted.targets}
+    balancing = _balancing(home, deployment, drafted.instances)
     try:
-        problems = await _checked(balancing)
-        problems += _agent_problems(home, instances)
+        problems = await _problems(home, drafted)
+        problems += _agent_problems(home, drafted.instances)
         problems += await _alarm_problems(deployment)
         snapshot = await _snapshot(home, deployment, targets, balancing)
     finally:
@@ -229,8 +258,10 @@ def _balancing(home: Coordinator, deployment: Deployment, instances: list[Instan
     return Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
 
 
-async def _problems(home: Coordinator, deployment: Deployment, instances: list[Instance]) -> list[Problem]:
-    balancing = _balancing(home, deployment, instances)
+async def _problems(home: Coordinator, drafted: Drafted) -> list[Problem]:
+    if shifter := shifters.connect(drafted.deployment.settings):
+        return list(await shifter.check([t.resource for t in drafted.targets if t.resource]))
+    balancing = _balancing(home, drafted.deployment, drafted.instances)
     try:
         return await _checked(balancing)
     finally:
@@ -291,9 +322,9 @@ async def stop_deployment(
 async def continue_deployment(home: Coordinator, deployment_id: str, *, who: str) -> Deployment:
     """Ends the wait or bake that it is in."""
     run = await _running(home, deployment_id, "continue")
-    if not any(reason.code in ("BAKE", "READY") for reason in home.reasons(deployment_id)):
+    if not any(reason.code in ("BAKE", "READY", "SHIFT") for reason in home.reasons(deployment_id)):
         raise Conflict(
-            f"cannot continue {deployment_id}: it is neither baking nor waiting for a person;"
+            f"cannot continue {deployment_id}: it is neither baking, nor between two steps, nor waiting for a person;"
             f" see `shiftwork why {deployment_id}`",
             code="DeploymentIsNotInReadyStateException",
         )
@@ -308,6 +339,8 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     before = await _known(home, deployment_id)
     if before.status not in ENDED:
         return await stop_deployment(home, deployment_id, now=False, rollback=True, who=who)
+    if before.appspec_content:
+        return await _shift_back(home, before, who)
     if before.previous_revision is None:
         raise Conflict(
             f"cannot roll back {deployment_id}: the group had no successful revision before it", code="REVISION_MISSING"
@@ -329,6 +362,40 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     also = Put(replace(before, rolled_back_by=deployment.id))
     return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)
+
+
+async def _shift_back(home: Coordinator, before: Deployment, who: str) -> Deployment:
+    """The traffic of every resource back to where it was, all at once."""
+    targets = await home.store.targets(before.id)
+    wanted, note = shifted_back(targets)
+    if wanted is None:
+        raise Conflict(f"cannot roll back {before.id}: {note}")
+    serial = await home.store.next_serial()
+    deployment, rows = rollback_rows(before, targets, wanted, before.parameters, "", serial, home.clock.now())
+    deployment = replace(deployment, creator="user", created_by=who)
+    also = Put(replace(before, rolled_back_by=deployment.id))
+    return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)
+
+
+async def answer_hook(home: Coordinator, hook_id: str, status: Literal["Succeeded", "Failed"], who: str) -> None:
+    """A hook function's word. The first one counts."""
+    deployment_id, _, rest = hook_id.partition(".")
+    instance, _, event = rest.rpartition(".")
+    run = home.runs.get(deployment_id)
+    known = run.image.hook_runs.get((instance, event)) if run else None
+    if run is None or known is None:
+        raise InvalidRequest(
+            f"cannot take the answer for {hook_id[:100]!r}: no running deployment waits for it",
+            code="InvalidLifecycleEventHookExecutionIdException",
+        )
+    if known.status:
+        raise Conflict(
+            f"cannot take the answer for {hook_id!r}: it was answered {known.status} already",
+            code="LifecycleEventAlreadyCompletedException",
+        )
+    now = home.clock.now()
+    invoked = known.invoked_at or now
+    await run.answered(replace(known, status=status, answered_at=now, invoked_at=invoked, message=f"told by {who}"))
 
 
 async def _unneeded(home: Coordinator, before: Deployment, targets: dict[str, Target], identity: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.messages import GateState
 from shiftwork_contract.place import Reference
 from shiftwork_contract.revision import Revision
@@ -153,6 +154,49 @@ class Sources(Protocol):
 
         Raises InvalidRequest for what was never pinned, whoever asks.
         """
+
+
+class ShiftReading(msgspec.Struct, frozen=True):
+    """One resource at one moment: the share of traffic that its replacement has (None = not to be told), and whether
+    the replacement can take traffic. `fatal`: it never will as things are; `detail` is for people."""
+
+    weight: float | None
+    ready: bool = True
+    fatal: bool = False
+    detail: str = ""
+
+
+class HookCall(msgspec.Struct, frozen=True):
+    """What a hook function is told. It may be told the same `id` twice."""
+
+    id: str
+    deployment_id: str
+    function: str
+    event: str
+    resource: FunctionShift
+
+
+class HookAnswer(msgspec.Struct, frozen=True):
+    status: Literal["Succeeded", "Failed"]
+    message: str = ""
+
+
+class TrafficShifter(Protocol):
+    """The platform whose resources' traffic is shifted by weights."""
+
+    async def check(self, resources: Sequence[FunctionShift]) -> Sequence[Problem]:
+        """What would go wrong: unknown resource, original elsewhere than said, replacement missing, no rights."""
+
+    async def set_weight(self, resource: FunctionShift, weight: float) -> None:
+        """Ask that the replacement has this share of the traffic, 0 to 1. As it stands is fine. Raises Unavailable or
+        InvalidRequest."""
+
+    async def weights(self, resources: Sequence[FunctionShift]) -> Mapping[str, ShiftReading]:
+        """A reading for every resource, by name; one that cannot be told with the reason, instead of an exception."""
+
+    async def invoke(self, call: HookCall, *, wait: bool) -> HookAnswer | None:
+        """Invokes a hook function. With `wait` its answer is what it returned, else None: it answers by itself later.
+        Raises Unavailable or InvalidRequest when it could not be invoked."""
 
 
 class LoadBalancerFactory(Protocol):

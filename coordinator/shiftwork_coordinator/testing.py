@@ -10,9 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import GateState
-from shiftwork_coordinator.ports import AlarmReading, Problem, Reading, Server, TrafficState
+from shiftwork_coordinator.ports import (
+    AlarmReading,
+    HookAnswer,
+    HookCall,
+    Problem,
+    Reading,
+    Server,
+    ShiftReading,
+    TrafficState,
+)
 
 
 def _always(instance: str) -> bool:
@@ -169,6 +179,62 @@ class MemoryAlarms:
             return AlarmReading("UNREADABLE", self.unreadable[name])
         state: Literal["OK", "ALARM"] = "ALARM" if name in self.red else "OK"
         return AlarmReading(state, self.red.get(name, ""), self.changed_at.get(name))
+
+
+@dataclass
+class MemoryShifter:
+    """Resources whose traffic is shifted, all at their original at first.
+
+    `hooks` maps functions to their answer; one that is not there never answers. Faults: `unreachable` makes verbs raise
+    Unavailable and readings tell nothing; `not_ready` names resources whose replacement is not; `fatal` maps resources
+    to why they never will be; `refuses` makes `set_weight` raise InvalidRequest; `slow`: readings until a weight shows.
+    """
+
+    hooks: dict[str, HookAnswer] = field(default_factory=dict)
+    unreachable: bool = False
+    not_ready: set[str] = field(default_factory=set)
+    fatal: dict[str, str] = field(default_factory=dict)
+    refuses: str = ""
+    slow: int = 0
+    calls: list[tuple[str, float]] = field(default_factory=list)
+    """Every weight that was asked for and differed: (resource, weight)."""
+    invoked: list[HookCall] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.has: dict[str, float] = {}
+        self._shows: dict[str, tuple[float, int]] = {}
+
+    async def check(self, resources: Sequence[FunctionShift]) -> Sequence[Problem]:
+        return [Problem(self.fatal[one.name], instance=one.name) for one in resources if one.name in self.fatal]
+
+    async def set_weight(self, resource: FunctionShift, weight: float) -> None:
+        if self.unreachable:
+            raise Unavailable("cannot reach the platform")
+        if self.refuses:
+            raise InvalidRequest(f"cannot move {resource.name}: {self.refuses}")
+        if self.has.get(resource.name, 0.0) != weight:
+            self.calls.append((resource.name, weight))
+            self._shows[resource.name] = (self.has.get(resource.name, 0.0), self.slow)
+            self.has[resource.name] = weight
+
+    async def weights(self, resources: Sequence[FunctionShift]) -> Mapping[str, ShiftReading]:
+        return {one.name: self._reading(one.name) for one in resources}
+
+    async def invoke(self, call: HookCall, *, wait: bool) -> HookAnswer | None:
+        if self.unreachable:
+            raise Unavailable("cannot reach the platform")
+        self.invoked.append(call)
+        return self.hooks.get(call.function) if wait else None
+
+    def _reading(self, name: str) -> ShiftReading:
+        if self.unreachable:
+            return ShiftReading(None, ready=False, detail="cannot reach the platform")
+        if name in self.fatal:
+            return ShiftReading(None, ready=False, fatal=True, detail=self.fatal[name])
+        before, left = self._shows.get(name, (0.0, 0))
+        self._shows[name] = (before, max(0, left - 1))
+        shown = before if left else self.has.get(name, 0.0)
+        return ShiftReading(shown, ready=name not in self.not_ready)
 
 
 @dataclass

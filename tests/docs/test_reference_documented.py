@@ -11,10 +11,27 @@ import pytest
 from shiftwork_agent.config import Config
 from shiftwork_coordinator.api.routes import table
 from shiftwork_coordinator.model.parameters import Parameter
-from shiftwork_coordinator.model.settings import Alarms, ConfigSettings, GroupSettings, Health, Instances, Limits, Quiet
+from shiftwork_coordinator.model.settings import (
+    Alarms,
+    Aws,
+    ConfigSettings,
+    FunctionHooks,
+    GroupSettings,
+    Health,
+    Instances,
+    Limits,
+    Quiet,
+)
 
 ROOT = Path(__file__).parents[2]
-NESTED = {"instances": Instances, "alarms": Alarms, "quiet": Quiet, "limits": Limits}
+NESTED = {
+    "instances": Instances,
+    "aws": Aws,
+    "hooks": FunctionHooks,
+    "alarms": Alarms,
+    "quiet": Quiet,
+    "limits": Limits,
+}
 
 
 def test_every_route_stands_in_the_table_with_its_auth_class() -> None:

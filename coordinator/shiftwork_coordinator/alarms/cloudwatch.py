@@ -22,12 +22,10 @@ class CloudWatch:
 
     async def states(self, names: Sequence[str]) -> Mapping[str, AlarmReading]:
         """A reading for every name. Never raises."""
-        given = self._settings
         try:
             answer = await call(
-                "cloudwatch", "describe_alarms", region=given.region, role_arn=given.role_arn,
-                AlarmNames=list(names), AlarmTypes=KINDS,
-            )  # fmt: skip
+                "cloudwatch", "describe_alarms", self._settings, AlarmNames=list(names), AlarmTypes=KINDS
+            )
         except ShiftworkError as err:
             return {name: AlarmReading("UNREADABLE", err.message) for name in names}
         rows = [*answer.get("MetricAlarms", ()), *answer.get("CompositeAlarms", ())]

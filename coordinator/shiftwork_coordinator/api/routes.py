@@ -24,7 +24,17 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def table() -> tuple[Route, ...]:
-    from shiftwork_coordinator.api import about, approvals, deployments, groups, instances, join, output, revisions
+    from shiftwork_coordinator.api import (
+        about,
+        approvals,
+        deployments,
+        groups,
+        hooks,
+        instances,
+        join,
+        output,
+        revisions,
+    )
     from shiftwork_coordinator.api import tokens as token
 
     return (
@@ -57,6 +67,8 @@ def table() -> tuple[Route, ...]:
         Route("POST", "/v1/deployments/{id}/stop", Auth.DEPLOYER, deployments.stop),
         Route("POST", "/v1/deployments/{id}/continue", Auth.APPROVER, deployments.proceed),
         Route("POST", "/v1/deployments/{id}/rollback", Auth.DEPLOYER, deployments.rollback),
+        Route("POST", "/v1/hooks/{id}", Auth.DEPLOYER, hooks.answer),
+        Route("POST", "/v1/functions/{application}/{group}/{name}", Auth.DEPLOYER, hooks.publish),
         Route("GET", "/v1/instances", Auth.VIEWER, instances.listed),
         Route("POST", "/v1/instances/{name}/tags", Auth.ADMIN, instances.tag),
         Route("POST", "/v1/instances/{name}/revoke", Auth.ADMIN, instances.revoke),

@@ -55,6 +55,7 @@ def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, see
         "previousRevision": msgspec.to_builtins(row.previous_revision),
         "parameters": row.parameters,
         "appspec": row.appspec,
+        "appSpecContent": row.appspec_content,
         "deploymentOverview": _overview(targets or {}),
         "errorInformation": _error(row.error_code or row.halted_code, row.error_message or row.halted_message),
         "rollbackInfo": {
@@ -117,6 +118,8 @@ def _target(
         "status": target.status,
         "batch": target.batch,
         "traffic": target.traffic,
+        "weight": target.weight,
+        "resource": msgspec.to_builtins(target.resource),
         "inService": seen.in_service.get(target.instance),
         "agent": _agent(agent, watched),
         "requestsCut": target.cut,

@@ -5,50 +5,50 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from shiftwork_coordinator.aws.errors import translated
 
-CONNECT_LIMIT, READ_LIMIT = 3.0, 10.0
-ATTEMPTS = 4
+CONNECT_LIMIT, READ_LIMIT = 1.5, 3.0
+"""Seconds: one try ends within the time that the shell gives an outward call, also in a thread that nobody awaits."""
+ATTEMPTS = 3
 SESSION_NAME = "shiftwork"
 
 _lock = threading.Lock()
-_clients: dict[tuple[str, str, str], Any] = {}
+_clients: dict[tuple[str, str, str, float, int], Any] = {}
 
 
-async def call(service: str, operation: str, *, region: str = "", role_arn: str = "", **parameters: Any) -> Any:
-    """The answer of one operation, such as `call("cloudwatch", "describe_alarms", AlarmNames=[…])`.
+class Where(Protocol):
+    """Region and role of a call; empty = as boto3 finds them, in the environment or the instance's role."""
 
-    Retried by the SDK with its adaptive pace. Raises what `errors.translated` makes of a failure.
+    @property
+    def region(self) -> str: ...
+    @property
+    def role_arn(self) -> str: ...
+
+
+async def call(
+    service: str, operation: str, at: Where, read_limit: float = READ_LIMIT, attempts: int = ATTEMPTS, **parameters: Any
+) -> Any:
+    """The answer of one operation, such as `call("cloudwatch", "describe_alarms", at, AlarmNames=[…])`.
+
+    Tried `attempts` times with the SDK's adaptive pace; whoever changes something and must not do so late asks for one.
+    Raises what `errors.translated` makes of a failure.
     """
 
     def work() -> Any:
         with translated(service, operation):
-            return getattr(client(service, region, role_arn), operation)(**parameters)
+            return getattr(client(service, at, read_limit, attempts), operation)(**parameters)
 
     return await asyncio.to_thread(work)
 
 
-async def pages(
-    service: str, operation: str, member: str, *, region: str = "", role_arn: str = "", **parameters: Any
-) -> list[Any]:
-    """All items of `member` over all pages of an operation that boto3 can page."""
-
-    def work() -> list[Any]:
-        with translated(service, operation):
-            found = client(service, region, role_arn).get_paginator(operation).paginate(**parameters)
-            return [item for page in found for item in page.get(member, ())]
-
-    return await asyncio.to_thread(work)
-
-
-def client(service: str, region: str = "", role_arn: str = "") -> Any:
-    """Credentials and region as boto3 finds them, in the environment or the instance's role, or those of `role_arn`."""
-    key = (service, region, role_arn)
+def client(service: str, at: Where, read_limit: float = READ_LIMIT, attempts: int = ATTEMPTS) -> Any:
+    """The shared client of these; clients may be used by many threads."""
+    key = (service, at.region, at.role_arn, read_limit, attempts)
     with _lock:
         if key not in _clients:
-            _clients[key] = _made(service, region, role_arn)
+            _clients[key] = _made(*key)
         return _clients[key]
 
 
@@ -58,15 +58,15 @@ def forget() -> None:
         _clients.clear()
 
 
-def _made(service: str, region: str, role_arn: str) -> Any:
+def _made(service: str, region: str, role_arn: str, read_limit: float, attempts: int) -> Any:
     import boto3
     from botocore.config import Config
 
     session = boto3.Session(region_name=region or None)
     if role_arn:
         session = boto3.Session(botocore_session=_assumed(session, role_arn), region_name=region or None)
-    retries = {"mode": "adaptive", "max_attempts": ATTEMPTS}
-    limits = {"connect_timeout": CONNECT_LIMIT, "read_timeout": READ_LIMIT}
+    retries = {"mode": "adaptive", "total_max_attempts": attempts}
+    limits = {"connect_timeout": CONNECT_LIMIT, "read_timeout": read_limit}
     return session.client(service, config=Config(retries=retries, user_agent_extra="shiftwork", **limits))
 
 

@@ -50,7 +50,7 @@ def _client_error(service: str, operation: str, err: object) -> InvalidRequest |
     if code in DENIED:
         text = f"cannot call {what}: {text}; allow the coordinator's role this action"
         return InvalidRequest(text, code="IAM_ROLE_PERMISSIONS")
-    if status >= 500 or not code or code.isdigit():
+    if status >= 500 or not code:
         return Unavailable(f"cannot call {what} now: AWS answered {status or 'nothing'} {code}: {text}")
     return InvalidRequest(f"cannot call {what}: {text} ({code})", code=code)
 

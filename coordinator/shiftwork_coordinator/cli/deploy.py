@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shiftwork_coordinator.cli.functions import function_options, source, zip_option
 from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
 
 if TYPE_CHECKING:
@@ -20,10 +21,13 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
 @click.argument("group", type=GroupName(), metavar="APPLICATION/GROUP")
 @click.option(
     "--revision",
-    required=True,
+    default="",
     metavar="REV",
-    help="sha256:…, s3://…, github:owner/repo@commit, https://…#sha256=… or file:///…#sha256=…",
+    help="sha256:…, s3://…, github:owner/repo@commit, https://…#sha256=… or file:///…#sha256=…; for a group of"
+    " platform Lambda an AppSpec file.",
 )
+@function_options
+@zip_option
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
 @click.option("--description", metavar="TEXT", help="Shown with the deployment.")
 @click.option(
@@ -51,6 +55,10 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
 def deploy(
     group: tuple[str, str],
     revision: str,
+    function: str | None,
+    alias: str | None,
+    version: str | None,
+    code: Path | None,
     config: str | None,
     description: str | None,
     signature: Path | None,
@@ -70,7 +78,7 @@ def deploy(
     wanted = {
         "application": group[0],
         "group": group[1],
-        "revision": revision,
+        **source(call, group, revision, function or "", alias or "", version or "", code),
         "config": config,
         "description": description,
         "queue": queue or None,

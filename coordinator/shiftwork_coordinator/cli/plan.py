@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from shiftwork_coordinator.cli.exits import DONE, INVALID
+from shiftwork_coordinator.cli.functions import function_options, source
 from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
 
 Told = Mapping[str, Any]
@@ -16,19 +17,28 @@ Told = Mapping[str, Any]
 
 @click.command()
 @click.argument("group", type=GroupName(), metavar="APPLICATION/GROUP")
-@click.option("--revision", required=True, metavar="REV", help="As for `deploy`.")
+@click.option("--revision", default="", metavar="REV", help="As for `deploy`.")
+@function_options
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
 @parameter_option
 @api_command
 def plan(
-    group: tuple[str, str], revision: str, config: str | None, parameters: tuple[tuple[str, str], ...], call: Call
+    group: tuple[str, str],
+    revision: str,
+    function: str | None,
+    alias: str | None,
+    version: str | None,
+    config: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    call: Call,
 ) -> int:
     """Show what a deployment would do; touch nothing.
 
     Batches, capacity at each step, balancer calls, problems. Exit code 2 when the deployment would be refused.
     """
     wanted = {"config": config, "parameters": dict(parameters)}
-    body = {"application": group[0], "group": group[1], "revision": revision}
+    what = source(call, group, revision, function or "", alias or "", version or "")
+    body = {"application": group[0], "group": group[1], **what}
     answer = call.ask("POST", "/v1/plan", body | {key: value for key, value in wanted.items() if value})
     told = answer.read(dict[str, Any])
     problems = [problem if isinstance(problem, dict) else {"message": problem} for problem in _list(told, "problems")]

@@ -21,4 +21,20 @@ class Deregister(msgspec.Struct, frozen=True):
     verb: ClassVar[Literal["deregister"]] = "deregister"
 
 
-Action = Register | Deregister
+class SetWeight(msgspec.Struct, frozen=True):
+    """Give the replacement this share of the resource's traffic, 0 to 1."""
+
+    instance: str
+    weight: float
+    verb: ClassVar[Literal["weight"]] = "weight"
+
+
+class Invoke(msgspec.Struct, frozen=True):
+    """Invoke the hook function of this event, whose run is in a row."""
+
+    instance: str
+    event: str
+    verb: ClassVar[Literal["invoke"]] = "invoke"
+
+
+Action = Register | Deregister | SetWeight | Invoke

@@ -11,6 +11,7 @@ from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.rollback import rollback, wanted
+from shiftwork_coordinator.engine.shift import assert_weight, unsettled
 from shiftwork_coordinator.engine.targets import advance
 from shiftwork_coordinator.engine.traffic import asked_since, assert_traffic
 from shiftwork_coordinator.engine.verdict import Tally
@@ -43,6 +44,7 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
         _finish(draft)
     for target in draft.targets.values():
         assert_traffic(draft, target)
+        assert_weight(draft, target)
     return draft.decision()
 
 
@@ -321,7 +323,10 @@ def _still_asking(draft: Draft) -> bool:
     """Whether some balancer has not taken the last word about a target yet; it is given LAST_WORD seconds."""
     deployment = draft.deployment
     asking = [t for t in draft.targets.values() if t.traffic and not t.kept_out and asked_since(draft, t) is None]
-    patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values())) + LAST_WORD
+    shifting = [t for t in draft.targets.values() if unsettled(draft, t)]
+    asking += shifting
+    patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values()))
+    patience += draft.limits.allow_within if shifting else LAST_WORD
     if not asking:
         return False
     if draft.now >= patience:

@@ -6,7 +6,7 @@ import msgspec
 
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.actions import Action
-from shiftwork_coordinator.model.rows import CommandRow, Deployment, History, LifecycleEventRow, Target
+from shiftwork_coordinator.model.rows import CommandRow, Deployment, History, HookRun, LifecycleEventRow, Target
 
 
 class Reason(msgspec.Struct, frozen=True, rename="camel"):
@@ -33,6 +33,7 @@ class Decision(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...] = ()
     commands: tuple[CommandRow, ...] = ()
     events: tuple[tuple[str, LifecycleEventRow], ...] = ()
+    hook_runs: tuple[HookRun, ...] = ()
     health: tuple[tuple[str, bool], ...] = ()
     history: tuple[History, ...] = ()
     actions: tuple[Action, ...] = ()

@@ -11,7 +11,7 @@ from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary
 from shiftwork_coordinator.engine.service import Service, in_service
-from shiftwork_coordinator.model.rows import CommandRow, History, LifecycleEventRow, Target
+from shiftwork_coordinator.model.rows import CommandRow, History, HookRun, LifecycleEventRow, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot
 from shiftwork_coordinator.model.status import (
     DECIDED,
@@ -37,6 +37,7 @@ class Draft:
         self.last_good = False
         self._commands: dict[tuple[str, int], CommandRow] = {}
         self._events: list[tuple[str, LifecycleEventRow]] = []
+        self._hook_runs: dict[tuple[str, str], HookRun] = {}
         self._history: list[History] = []
         self._actions: list[Action] = []
         self._reasons: list[Reason] = []
@@ -106,6 +107,14 @@ class Draft:
     def add_command(self, row: CommandRow) -> None:
         self._commands[row.instance, row.stage] = row
 
+    def hook_run(self, target: Target, event: str) -> HookRun | None:
+        key = (target.instance, event)
+        return self._hook_runs.get(key) or self.snapshot.hook_runs.get(key)
+
+    def add_hook_run(self, run: HookRun) -> None:
+        self._hook_runs[run.instance, run.event] = run
+        self.wake(self.now)
+
     def preparing(self) -> int:
         """How many agents prepare a target, those told by this decision included. Counted once, since many ask.
 
@@ -157,6 +166,7 @@ class Draft:
             targets=tuple(t for name, t in self.targets.items() if t is not before.targets[name]),
             commands=tuple(self._commands.values()),
             events=tuple(self._events),
+            hook_runs=tuple(self._hook_runs.values()),
             health=tuple((n, h) for n, h in self.health.items() if before.health.get(n) is not h),
             history=tuple(self._history),
             actions=tuple(self._actions),

@@ -17,13 +17,17 @@ E = LifecycleEvent
 
 class StageKind(StrEnum):
     """PREPARE: the agent fetches and checks, changing nothing. SCRIPTS: the agent runs events. BLOCK: out of traffic
-    and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check."""
+    and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check.
+    READY: the replacement can take traffic. INVOKE: a hook function answers. SHIFT: traffic moves by weights."""
 
     PREPARE = "prepare"
     SCRIPTS = "scripts"
     BLOCK = "block"
     ALLOW = "allow"
     SETTLE = "settle"
+    READY = "ready"
+    INVOKE = "invoke"
+    SHIFT = "shift"
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -33,6 +37,11 @@ class Stage(msgspec.Struct, frozen=True):
 
 PREPARE = Stage(StageKind.PREPARE)
 SETTLE = Stage(StageKind.SETTLE)
+READY = Stage(StageKind.READY)
+
+
+def invoke(event: LifecycleEvent) -> Stage:
+    return Stage(StageKind.INVOKE, (event,))
 
 
 def scripts(*events: LifecycleEvent) -> Stage:
@@ -49,12 +58,23 @@ ITINERARIES: dict[tuple[str, str, bool], tuple[Stage, ...]] = {
         Stage(StageKind.ALLOW, (E.ALLOW_TRAFFIC,)),
         scripts(E.AFTER_ALLOW_TRAFFIC),
     ),
+    ("Lambda", "BLUE_GREEN", True): (
+        READY,
+        invoke(E.BEFORE_ALLOW_TRAFFIC),
+        Stage(StageKind.SHIFT, (E.ALLOW_TRAFFIC,)),
+        invoke(E.AFTER_ALLOW_TRAFFIC),
+    ),
 }
 
 
 def itinerary(deployment: Deployment) -> tuple[Stage, ...]:
     traffic_control = deployment.settings.has_traffic_control
     return ITINERARIES[deployment.platform, deployment.deployment_type, traffic_control]
+
+
+def has_agents(stages: tuple[Stage, ...]) -> bool:
+    """Whether agents carry out any of it."""
+    return any(stage.kind in (StageKind.PREPARE, StageKind.SCRIPTS) for stage in stages)
 
 
 def events_of(deployment: Deployment) -> tuple[LifecycleEvent, ...]:
@@ -68,8 +88,10 @@ def positions(deployment: Deployment) -> dict[str, int]:
 
 
 def leaves_service(stages: tuple[Stage, ...]) -> int:
-    """The index of the first stage during which a target does not serve."""
+    """The index of the first stage during which a target does not serve; past the end when it always does."""
     kinds = [stage.kind for stage in stages]
+    if not has_agents(stages):
+        return len(stages)
     return kinds.index(StageKind.BLOCK if StageKind.BLOCK in kinds else StageKind.SCRIPTS)
 
 

@@ -8,10 +8,11 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.messages import Probe
+from shiftwork_coordinator.engine.actions import Invoke
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
-from shiftwork_coordinator.model.rows import Asked, CommandRow, History, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Snapshot, TimedReading, TrafficSeen
+from shiftwork_coordinator.model.rows import Asked, CommandRow, History, HookRun, Target
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Shifted, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
 
 UNSURE = ("unknown", "starting", "draining")
@@ -59,12 +60,13 @@ def _known(snapshot: Snapshot, now: float) -> Snapshot:
         snapshot,
         agents={name: _agent(target, now) for name, target in snapshot.targets.items()},
         traffic={name: _kept(snapshot, target, now) for name, target in snapshot.targets.items()},
+        shifted={name: Shifted(0.0, True, now) for name in snapshot.targets},
         alarms={name: AlarmSeen("OK") for name in snapshot.deployment.settings.alarms.cloudwatch},
     )
 
 
 def _bake_end(decision: Decision) -> float:
-    return max((r.until or 0.0 for r in decision.reasons if r.code == "BAKE"), default=0.0)
+    return max((r.until or 0.0 for r in decision.reasons if r.code in ("BAKE", "SHIFT")), default=0.0)
 
 
 def _batches(told: list[History], capacity: Mapping[int, int], floor: int) -> tuple[PlannedBatch, ...]:
@@ -100,6 +102,8 @@ def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> 
         health={**snapshot.health, **dict(decision.health)},
         commands=_commands(snapshot, decision, now),
         asked={**snapshot.asked, **_asked(decision, now)},
+        shifted={name: Shifted(t.weight or 0.0, True, then) for name, t in targets.items()},
+        hook_runs={**snapshot.hook_runs, **_answered(decision, now)},
         agents={name: _agent(t, then) for name, t in targets.items()},
         traffic={name: _traffic(snapshot, t, then) for name, t in targets.items()},
     )
@@ -115,9 +119,16 @@ def _done(row: CommandRow, now: float) -> CommandRow:
 
 
 def _asked(decision: Decision, now: float) -> dict[tuple[str, str], Asked]:
+    id = decision.deployment.id
     return {
-        (a.instance, a.verb): Asked(decision.deployment.id, a.instance, a.verb, asked_at=now) for a in decision.actions
+        (a.instance, a.verb): Asked(id, a.instance, a.verb, getattr(a, "weight", None), asked_at=now)
+        for a in decision.actions
+        if not isinstance(a, Invoke)
     }
+
+
+def _answered(decision: Decision, now: float) -> dict[tuple[str, str], HookRun]:
+    return {(run.instance, run.event): replace(run, status="Succeeded", answered_at=now) for run in decision.hook_runs}
 
 
 def _agent(target: Target, now: float) -> AgentSeen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shiftwork_contract.appspec_lambda import reversed_spec, revision_of
 from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
@@ -30,6 +31,8 @@ def rollback(
     snapshot: Snapshot, targets: Mapping[str, Target], health: Mapping[str, bool]
 ) -> tuple[Rollback | None, str]:
     """The rollback and a note for people. There is none without a previous success or when nothing changed."""
+    if any(target.resource for target in targets.values()):
+        return shifted_back(targets)
     revision = snapshot.last_good
     if revision is None:
         return None, "no rollback: the group has no earlier successful revision"
@@ -37,6 +40,19 @@ def rollback(
     if len(skip) == len(targets):
         return None, "no rollback needed: no instance was changed"
     return Rollback(revision, skip), ""
+
+
+def shifted_back(targets: Mapping[str, Target]) -> tuple[Rollback | None, str]:
+    """Resources whose traffic was shifted to its end go back; those that failed on the way gave it back already."""
+    skip = {
+        name: f"its traffic is on version {target.resource.current}"
+        for name, target in targets.items()
+        if target.resource is not None and target.status is not TargetStatus.SUCCEEDED
+    }
+    if len(skip) == len(targets):
+        return None, "no rollback needed: all traffic is where it was before"
+    moved = [target.resource for name, target in targets.items() if name not in skip and target.resource]
+    return Rollback(revision_of(reversed_spec(moved)), skip), ""
 
 
 def unneeded(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shiftwork_coordinator.engine.itinerary import Stage, returns_to_service
+from shiftwork_coordinator.engine.itinerary import Stage, has_agents, returns_to_service
 from shiftwork_coordinator.model.rows import Deployment, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot, TrafficSeen
 from shiftwork_coordinator.model.status import TargetStatus
@@ -24,6 +24,8 @@ YES = Service(True)
 def in_service(snapshot: Snapshot, target: Target, stages: tuple[Stage, ...], now: float) -> Service:
     """A target is in service when its last deployment succeeded there (or it is untouched by this one and was healthy
     before), its agent was heard lately, its health check passes and all its balancers call it healthy."""
+    if not has_agents(stages):
+        return Service(target.status is not TargetStatus.FAILED, target.error_message)
     return (
         _by_record(snapshot, target, stages)
         or _by_agent(snapshot.deployment, snapshot.agents.get(target.instance, AgentSeen()), target, now)

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.messages import Command
-from shiftwork_coordinator.engine import traffic
+from shiftwork_coordinator.engine import shift, traffic
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
+from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
 from shiftwork_coordinator.model.rows import CommandRow, Target
 from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
 
 SLACK = 60.0
 """Seconds past an event's own limit before the coordinator gives up on an agent that is still talking."""
-
-
-class Failed(msgspec.Struct, frozen=True):
-    code: str
-    message: str
-
-
-class Step(msgspec.Struct, frozen=True):
-    name: str
-
-
-DONE, WAIT, STOPPED = Step("done"), Step("wait"), Step("stopped")
-Outcome = Step | Failed
 
 
 def run(draft: Draft, target: Target) -> Outcome:
@@ -289,4 +275,7 @@ STAGES: dict[StageKind, Callable[[Draft, Target], Outcome]] = {
     StageKind.BLOCK: block,
     StageKind.ALLOW: allow,
     StageKind.SETTLE: settle,
+    StageKind.READY: shift.ready,
+    StageKind.INVOKE: shift.invoke,
+    StageKind.SHIFT: shift.shift,
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
 from shiftwork_contract.lifecycle import BLOCK_TRIO, EventStatus, LifecycleEvent
-from shiftwork_coordinator.engine import stages
+from shiftwork_coordinator.engine import shift, stages
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
+from shiftwork_coordinator.engine.outcome import STOPPED, WAIT, Failed
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
 
+OURS = (StageKind.BLOCK, StageKind.ALLOW, StageKind.INVOKE, StageKind.SHIFT)
+"""Stages whose event the coordinator itself carries out."""
 LEFT_SERVICE = "LEFT_SERVICE"
 VALIDATE = LifecycleEvent.VALIDATE_SERVICE
 
@@ -21,11 +24,11 @@ def advance(draft: Draft, instance: str) -> None:
             return
         outcome = stages.run(draft, target)
         target = draft.targets[instance]
-        if outcome is stages.WAIT:
+        if outcome is WAIT:
             return
-        if outcome is stages.STOPPED:
+        if outcome is STOPPED:
             stop(draft, target)
-        elif isinstance(outcome, stages.Failed):
+        elif isinstance(outcome, Failed):
             fail(draft, target, outcome)
         else:
             _next(draft, target)
@@ -47,7 +50,7 @@ def _next(draft: Draft, target: Target) -> None:
 def _close_event(draft: Draft, target: Target, status: EventStatus, message: str = "") -> None:
     """Ends the traffic event of a stage that the coordinator itself carries out."""
     stage = draft.stage(target)
-    if stage.kind not in (StageKind.BLOCK, StageKind.ALLOW):
+    if stage.kind not in OURS or (stage.kind is StageKind.INVOKE and draft.hook_run(target, stage.events[0]) is None):
         return
     code = ErrorCode.SUCCESS if status is EventStatus.SUCCEEDED else ErrorCode.UNKNOWN_ERROR
     began = target.traffic_since if target.traffic else target.stage_since
@@ -55,7 +58,7 @@ def _close_event(draft: Draft, target: Target, status: EventStatus, message: str
     draft.event(target, name, status, started_at=began, ended_at=draft.now, diagnostics=Diagnostics(code, "", message))
 
 
-def fail(draft: Draft, target: Target, why: stages.Failed) -> None:
+def fail(draft: Draft, target: Target, why: Failed) -> None:
     _close_event(draft, target, EventStatus.FAILED, why.message)
     touched = was_touched(draft, target)
     target = draft.set(
@@ -102,6 +105,8 @@ def was_touched(draft: Draft, target: Target) -> bool:
 
     A command whose end was never heard may have begun anything.
     """
+    if target.weight is not None:
+        return True
     for (instance, stage), row in draft.snapshot.commands.items():
         if instance != target.instance or stage < leaves_service(draft.stages):
             continue
@@ -123,6 +128,7 @@ def validated(draft: Draft, target: Target) -> bool:
 
 def _settle_traffic(draft: Draft, target: Target, touched: bool) -> None:
     """Back into traffic only what nothing has touched, or what passed ValidateService and was taken back already."""
+    shift.settle_weight(draft, target)
     if not target.traffic or target.kept_out:
         return
     safe = not touched or (validated(draft, target) and target.error_code != "HEALTH_CHECK")

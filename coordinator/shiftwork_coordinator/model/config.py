@@ -32,14 +32,46 @@ class MinimumHealthyHosts(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         return max(0, total - self.value)
 
 
+class AllAtOnce(msgspec.Struct, frozen=True, tag=True):
+    """All traffic in one step."""
+
+
+class TimeBasedCanary(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """`percentage` of the traffic first, the rest after `interval` seconds."""
+
+    percentage: Annotated[int, msgspec.Meta(ge=1, le=99)]
+    interval: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class TimeBasedLinear(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """`percentage` more every `interval` seconds, the first at once."""
+
+    percentage: Annotated[int, msgspec.Meta(ge=1, le=99)]
+    interval: Annotated[float, msgspec.Meta(gt=0)]
+
+
+Traffic = AllAtOnce | TimeBasedCanary | TimeBasedLinear
+Platform = Literal["Server", "Lambda", "ECS"]
+
+
 class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """`max_failed` None = CodeDeploy's rule (engine/verdict.py). `bake` is seconds after each batch and at the end."""
+    """`max_failed` None = CodeDeploy's rule (engine/verdict.py). `bake` is seconds after each batch and at the end.
+    `traffic` is how a platform that shifts traffic does it; servers have it moved by batches."""
 
     name: str
     minimum_healthy_hosts: MinimumHealthyHosts
     pace: Pace = "batches"
     max_failed: int | None = None
     bake: float = 0.0
+    traffic: Traffic = AllAtOnce()
+    platform: Platform = "Server"
+
+
+def _shifting(platform: Platform, name: str, traffic: Traffic) -> DeploymentConfig:
+    """Of a platform without hosts: no floor, and one target that fails ends it for all."""
+    return DeploymentConfig(
+        PREFIX + platform + name, MinimumHealthyHosts("HOST_COUNT", 0), max_failed=0, traffic=traffic, platform=platform
+    )
 
 
 PREDEFINED = {
@@ -48,6 +80,10 @@ PREDEFINED = {
         DeploymentConfig(PREFIX + "OneAtATime", MinimumHealthyHosts("MOST_CONCURRENCY", 1)),
         DeploymentConfig(PREFIX + "HalfAtATime", MinimumHealthyHosts("FLEET_PERCENT", 50)),
         DeploymentConfig(PREFIX + "AllAtOnce", MinimumHealthyHosts("HOST_COUNT", 0)),
+        _shifting("Lambda", "AllAtOnce", AllAtOnce()),
+        *(_shifting("Lambda", f"Canary10Percent{m}Minutes", TimeBasedCanary(10, m * 60)) for m in (5, 10, 15, 30)),
+        _shifting("Lambda", "Linear10PercentEvery1Minute", TimeBasedLinear(10, 60)),
+        *(_shifting("Lambda", f"Linear10PercentEvery{m}Minutes", TimeBasedLinear(10, m * 60)) for m in (2, 3, 10)),
     )
 }
 DEFAULT = PREFIX + "OneAtATime"

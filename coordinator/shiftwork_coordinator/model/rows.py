@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.diagnostics import Diagnostics
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.messages import Command
@@ -33,6 +34,7 @@ class Deployment(Row, frozen=True):
     to know whether what it updated is in service, and for an alarm's answer. `halted_*` are set when it will fail or
     stop but targets are still finishing. `error_*` are final. `least_in_service` is the lowest count of targets in
     service since it started. `parameters` are variables for hooks; `previous_*` is what a rollback goes back to.
+    `appspec_content` is the AppSpec of a platform without bundles, `functions` its hooks: the function for an event.
     """
 
     id: str
@@ -57,6 +59,8 @@ class Deployment(Row, frozen=True):
     rolled_back_by: str = ""
     rollback_note: str = ""
     previous_revision: Revision | None = None
+    appspec_content: str = ""
+    functions: dict[str, str] = {}
     parameters: dict[str, str] = {}
     previous_parameters: dict[str, str] = {}
     appspec: str = ""
@@ -102,13 +106,15 @@ class LifecycleEventRow(Row, frozen=True):
 
 
 class Target(Row, frozen=True):
-    """One instance within one deployment.
+    """One instance within one deployment, or one resource whose traffic is shifted.
 
     `stage` indexes the itinerary. `batch` 0 = not chosen yet. `traffic` is what the engine wants of the balancers for
     it now ("" = nothing). `look` is the least `asked` number that an agent's reading must carry to count.
     `left_at` is when it left service to be changed. `was_in_service` and `installed_before` are facts from before the
     start. `cut` = requests in flight when it was touched nevertheless (policy `proceed`). `cancel` is what is wanted
     of its open command. `kept_out`: somebody else had taken it out of the balancer, so it stays out.
+    `resource` is what is shifted; `weight` the share of traffic, 0 to 1, that its replacement is to have now (None =
+    nothing is wanted yet), `weight_since` since when it has had that.
     """
 
     deployment_id: str
@@ -127,6 +133,9 @@ class Target(Row, frozen=True):
     was_in_service: bool = False
     installed_before: str = ""
     cut: int | None = None
+    resource: FunctionShift | None = None
+    weight: float | None = None
+    weight_since: float | None = None
     started_at: float | None = None
     completed_at: float | None = None
     error_code: str = ""
@@ -155,16 +164,37 @@ class CommandRow(Row, frozen=True):
 
 
 class Asked(Row, frozen=True):
-    """What a performer did for (instance, verb): `asked_at` is the last time the call returned without error."""
+    """What a performer did for (instance, verb): `asked_at` is the last time the call returned without error, `value`
+    the weight that it was then."""
 
     deployment_id: str
     instance: str
-    verb: Literal["register", "deregister"]
+    verb: Literal["register", "deregister", "weight"]
+    value: float | None = None
     asked_at: float | None = None
     tries: int = 0
     error: str = ""
     error_code: str = ""
     next_try: float | None = None
+
+
+class HookRun(Row, frozen=True):
+    """A hook function's run at one event of one target. The engine adds it; the performer notes that it was invoked,
+    and the first answer stands. `id` names the run to the function, which may see it twice after a crash."""
+
+    deployment_id: str
+    instance: str
+    event: str
+    id: str
+    function: str
+    wanted_at: float
+    invoked_at: float | None = None
+    tries: int = 0
+    error: str = ""
+    next_try: float | None = None
+    status: Literal["", "Succeeded", "Failed"] = ""
+    message: str = ""
+    answered_at: float | None = None
 
 
 class Installed(Row, frozen=True):

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from shiftwork_contract.messages import HealthCheck
+from shiftwork_coordinator.model.config import Platform, TimeBasedCanary, TimeBasedLinear
 from shiftwork_coordinator.model.parameters import Parameter
 
 RollbackEvent = Literal["failure", "alarm", "stop"]
@@ -63,6 +64,24 @@ class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role_arn: str = ""
 
 
+class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where and as whom the group's resources are changed; empty = as the coordinator's environment says."""
+
+    region: str = ""
+    role_arn: str = ""
+
+
+class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the functions that the AppSpec names as hooks answer: by what they return, or by calling
+    PutLifecycleEventHookExecutionStatus within `within` seconds, as in CodeDeploy. `before_allow_traffic` and
+    `after_allow_traffic` are for AppSpecs that name none."""
+
+    before_allow_traffic: str = ""
+    after_allow_traffic: str = ""
+    answer: Literal["return", "call"] = "return"
+    within: Positive = 3600.0
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`start_within` and `event` as in CodeDeploy (5 min, 1 h). Cut off for `offline_for`, an agent starts no further
     event; heard last more than `silent_after` ago, a target is not in service."""
@@ -78,10 +97,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`port` is the application's, to match instances with servers of a balancer. `config` is a config's name."""
+    """`port` is the application's, to match instances with servers of a balancer. `config` is a config's name; empty
+    = the platform's default."""
 
-    instances: Instances
-    config: str = "CodeDeployDefault.OneAtATime"
+    instances: Instances = Instances()
+    platform: Platform = "Server"
+    aws: Aws = Aws()
+    hooks: FunctionHooks = FunctionHooks()
+    config: str = ""
     pace: Literal["batches", "sliding"] | None = None
     port: Port | None = None
     load_balancers: tuple[dict[str, dict[str, object]], ...] = ()
@@ -99,7 +122,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_traffic_control(self) -> bool:
-        return bool(self.load_balancers)
+        return bool(self.load_balancers) or self.platform != "Server"
 
 
 def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCheck | None:
@@ -116,9 +139,13 @@ def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCh
 
 
 class ConfigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A custom deployment config: a count such as 3, or a percentage such as "75%"."""
+    """A custom deployment config: a count such as 3, or a percentage such as "75%"; or, for a platform that shifts
+    traffic, `canary` or `linear`."""
 
-    minimum_healthy_hosts: int | str
+    minimum_healthy_hosts: int | str | None = None
+    platform: Platform = "Server"
+    canary: TimeBasedCanary | None = None
+    linear: TimeBasedLinear | None = None
     pace: Literal["batches", "sliding"] = "batches"
     max_failed: int | None = None
     bake: float = 0.0
@@ -133,8 +160,8 @@ class ApplicationFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DURATIONS = frozenset(
-    {"interval", "timeout", "for", "at_most", "bake", "every", "start_within", "event", "offline_for", "silent_after"}
-    | {"block_within", "allow_within", "healthy_wait"}
+    {"interval", "timeout", "for", "at_most", "bake", "every", "within", "start_within", "event", "offline_for"}
+    | {"silent_after", "block_within", "allow_within", "healthy_wait"}
 )
 """Keys whose value may be written `500ms`, `30s`, `5m` or `1h` instead of a number of seconds."""
 SIZES = frozenset({"min_disk_free"})

@@ -9,7 +9,7 @@ import msgspec
 
 from shiftwork_contract.messages import GateState, Probe, Quiet
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Installed, Request, Target
+from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, HookRun, Installed, Request, Target
 
 
 class TimedReading(msgspec.Struct, frozen=True):
@@ -64,11 +64,23 @@ class AlarmSeen(msgspec.Struct, frozen=True):
     changed_at: float | None = None
 
 
+class Shifted(msgspec.Struct, frozen=True):
+    """A resource's last answer. `weight` is the share of traffic that its replacement has, None = not to be told.
+    `ready`: the replacement can take traffic. `fatal`: it never will, and `detail` says why."""
+
+    weight: float | None
+    ready: bool
+    asked_at: float
+    fatal: bool = False
+    detail: str = ""
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything a decision may depend on besides the time.
 
     `blocked_by` is the id of the deployment that must end before this one may start. `commands` are keyed by
-    (instance, stage), `asked` by (instance, verb), `alarms` by name; one that was not read yet is not there. `health`:
+    (instance, stage), `asked` by (instance, verb), `alarms` by name; one that was not read yet is not there,
+    as with `shifted`. `hook_runs` are keyed by (instance, event). `health`:
     see rows.Health; absent = never deployed. `epoch` goes into commands.
     """
 
@@ -85,4 +97,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     last_good: Revision | None = None
     balancers: tuple[str, ...] = ()
     alarms: Mapping[str, AlarmSeen] = {}
+    shifted: Mapping[str, Shifted] = {}
+    hook_runs: Mapping[tuple[str, str], HookRun] = {}
     blocked_by: str = ""

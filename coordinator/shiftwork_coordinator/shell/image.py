@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import positions
-from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, Installed, Request, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Snapshot, TrafficSeen
+from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, HookRun, Installed, Request, Target
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Shifted, Snapshot, TrafficSeen
 from shiftwork_coordinator.store import Add, Change, Put, PutEvent, Store
 
 
 class Image:
-    """`commands`, `installed` and `asked` change in place, at every report: a snapshot is for one call of `decide`."""
+    """`commands`, `installed`, `asked` and `hook_runs` change in place, at every report: a snapshot is for one call of
+    `decide`."""
 
     def __init__(self, deployment: Deployment, targets: Mapping[str, Target]) -> None:
         self.deployment = deployment
@@ -21,6 +22,7 @@ class Image:
         self.request = Request(deployment.id)
         self.commands: dict[tuple[str, int], CommandRow] = {}
         self.asked: dict[tuple[str, str], Asked] = {}
+        self.hook_runs: dict[tuple[str, str], HookRun] = {}
         self.installed: dict[str, Installed] = {}
         self.health: dict[str, bool] = {}
         self.last_good: Revision | None = None
@@ -33,6 +35,7 @@ class Image:
         image.request = await store.request(deployment.id) or Request(deployment.id)
         image.commands = dict(await store.commands(deployment.id))
         image.asked = dict(await store.asked(deployment.id))
+        image.hook_runs = await store.hook_runs(deployment.id)
         image.installed = dict(await store.installed(deployment.group_id))
         image.health = {name: row.healthy for name, row in (await store.health(deployment.group_id)).items()}
         group = await store.group_by_id(deployment.group_id)
@@ -48,6 +51,7 @@ class Image:
         traffic: Mapping[str, tuple[TrafficSeen, ...]],
         balancers: tuple[str, ...],
         alarms: Mapping[str, AlarmSeen],
+        shifted: Mapping[str, Shifted],
         blocked_by: str,
     ) -> Snapshot:
         return Snapshot(
@@ -64,6 +68,8 @@ class Image:
             last_good=self.last_good,
             balancers=balancers,
             alarms=alarms,
+            shifted=shifted,
+            hook_runs=self.hook_runs,
             blocked_by=blocked_by,
         )
 
@@ -75,6 +81,7 @@ class Image:
             changes.append(Put(decision.deployment))
         changes += [Put(target) for target in decision.targets]
         changes += [Put(command) for command in decision.commands]
+        changes += [Put(run) for run in decision.hook_runs]
         changes += [
             PutEvent(self.deployment.id, instance, order.get(row.event, 0), row) for instance, row in decision.events
         ]
@@ -86,5 +93,6 @@ class Image:
         """Takes over what was committed. `targets` is a new mapping: views of it are made in more than one step."""
         self.deployment = decision.deployment
         self.targets = {**self.targets, **{t.instance: t for t in decision.targets}}
+        self.hook_runs.update({(r.instance, r.event): r for r in decision.hook_runs})
         self.commands.update({(c.instance, c.stage): c for c in decision.commands})
         self.health = {**self.health, **dict(decision.health)}

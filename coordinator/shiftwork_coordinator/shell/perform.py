@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from shiftwork_contract.errors import ShiftworkError, Unavailable
-from shiftwork_coordinator.engine.actions import Action
+from shiftwork_coordinator.engine.actions import Action, Deregister, Register
 from shiftwork_coordinator.model.rows import Asked
 from shiftwork_coordinator.ports import Clock, LoadBalancer, Server
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, Balancer
@@ -33,12 +33,13 @@ class Performer:
         self._deployment_id, self._balancers, self._servers = deployment_id, balancers, servers
         self._clock, self._allowed, self._record = clock, allowed, record
         self._in_flight: set[str] = set()
-        self._tries: dict[Action, int] = {}
+        self._tries: dict[Register | Deregister, int] = {}
 
     def start(self, actions: Sequence[Action], group: asyncio.TaskGroup) -> None:
         """Begins what can begin, one task for all that ask the same verb. An instance that something is under way for
         is left alone: a late deregister must not overtake a register; the next tick wants it again."""
-        wanted = [action for action in actions if action.instance not in self._in_flight]
+        ours = [action for action in actions if isinstance(action, Register | Deregister)]
+        wanted = [action for action in ours if action.instance not in self._in_flight]
         if not wanted or not self._allowed(CALL_LIMIT):
             return
         for verb in ("deregister", "register"):
@@ -47,7 +48,7 @@ class Performer:
                 self._in_flight.update(action.instance for action in together)
                 group.create_task(self._perform(verb, together))
 
-    async def _perform(self, verb: str, actions: list[Action]) -> None:
+    async def _perform(self, verb: str, actions: Sequence[Register | Deregister]) -> None:
         servers = [self._servers[action.instance] for action in actions]
         try:
             problem = await self._ask_all(verb, servers)
@@ -62,7 +63,7 @@ class Performer:
         problems = [await _tried(balancer, verb, servers) for balancer in self._balancers]
         return next((problem for problem in problems if problem is not None), None)
 
-    def _row(self, action: Action, problem: ShiftworkError | None) -> Asked:
+    def _row(self, action: Register | Deregister, problem: ShiftworkError | None) -> Asked:
         now = self._clock.now()
         tries = self._tries[action] = 0 if problem is None else self._tries.get(action, 0) + 1
         verb = action.verb

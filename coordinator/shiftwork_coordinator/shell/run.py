@@ -12,22 +12,23 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator import alarms
+from shiftwork_coordinator import alarms, shifters
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
 from shiftwork_coordinator.engine.traffic import taken_at
-from shiftwork_coordinator.model.rows import Asked, CommandRow, Request, Target
+from shiftwork_coordinator.model.rows import Asked, CommandRow, HookRun, Request, Target
 from shiftwork_coordinator.model.settings import health_for
 from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
-from shiftwork_coordinator.ports import Clock
+from shiftwork_coordinator.ports import Clock, TrafficShifter
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.observe import TrafficObserver
 from shiftwork_coordinator.shell.perform import Performer
+from shiftwork_coordinator.shell.shifting import Shifting
 from shiftwork_coordinator.shell.watch_alarms import AlarmObserver
 from shiftwork_coordinator.store import Change, Fenced, Put, Store, Unchanged
 
@@ -207,7 +208,8 @@ class Run:
         names = tuple(b.name for b in outside.at.balancers) if outside else ()
         seen = outside.observer.seen if outside else {}
         red = outside.alarms.seen if outside else {}
-        return self.image.snapshot(self.home.epoch, agents, seen, names, red, self.home.blocked_by(self))
+        shifted = outside.shifting.seen if outside and outside.shifting else {}
+        return self.image.snapshot(self.home.epoch, agents, seen, names, red, shifted, self.home.blocked_by(self))
 
     async def _last_good(self, revision: Revision) -> list[Change]:
         group = await self.home.store.group_by_id(self.image.deployment.group_id)
@@ -236,6 +238,17 @@ class Run:
         self.image.asked.update({(row.instance, row.verb): row for row in kept})
         if self._outside is not None:
             self._outside.observer.hurry()
+            if self._outside.shifting:
+                self._outside.shifting.hurry()
+        self.wake()
+
+    async def answered(self, row: HookRun) -> None:
+        """What became of a hook function's run. The first answer stands."""
+        known = self.image.hook_runs.get((row.instance, row.event))
+        if known is not None and known.status:
+            return
+        await self.home.store.write(Put(row), epoch=self.home.epoch)
+        self.image.hook_runs[row.instance, row.event] = row
         self.wake()
 
     def _with_last_success(self, row: Asked) -> Asked:
@@ -320,7 +333,11 @@ class Outside:
         self._performer = Performer(run.id, self.at.balancers, self.at.servers, home.clock, home.may_call, run.record)
         watched = deployment.settings.alarms
         self.alarms = AlarmObserver(watched, alarms.connect(watched), run.wake)
+        shifter = shifters.connect(deployment.settings)
+        self.shifting = _shifting(run, shifter) if shifter else None
         self._observing: list[asyncio.Task[None]] = []
+        if self.shifting:
+            self._observing.append(group.create_task(self.shifting.run()))
         if self.at.balancers:
             self._observing.append(group.create_task(self.observer.run()))
         if watched.cloudwatch and not deployment.rollback_of:
@@ -328,6 +345,8 @@ class Outside:
 
     def start(self, actions: Sequence[Action]) -> None:
         self._performer.start(actions, self._group)
+        if self.shifting:
+            self.shifting.start(actions, self._group)
 
     async def close(self) -> None:
         for task in self._observing:
@@ -337,3 +356,8 @@ class Outside:
             await self.alarms.close()
         except Exception as err:
             log.warning("a load balancer driver did not close", deployment_id=self._id, exc_info=err)
+
+
+def _shifting(run: Run, shifter: TrafficShifter) -> Shifting:
+    home = run.home
+    return Shifting(shifter, lambda: run.image, home.clock, home.may_call, run.record, run.answered, run.wake)

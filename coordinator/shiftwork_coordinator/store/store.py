@@ -22,6 +22,7 @@ from shiftwork_coordinator.model.rows import (
     Group,
     Health,
     History,
+    HookRun,
     Installed,
     Instance,
     JoinRequest,
@@ -160,6 +161,10 @@ class Store:
     async def asked(self, deployment_id: str) -> dict[tuple[str, str], Asked]:
         rows = await self._many(Asked, tables.asked.c.deployment_id == deployment_id)
         return {(row.instance, row.verb): row for row in rows}
+
+    async def hook_runs(self, deployment_id: str) -> dict[tuple[str, str], HookRun]:
+        rows = await self._many(HookRun, tables.hook_runs.c.deployment_id == deployment_id)
+        return {(row.instance, row.event): row for row in rows}
 
     async def history(self, deployment_id: str, after: int = 0) -> list[tuple[int, History]]:
         c = tables.history.c

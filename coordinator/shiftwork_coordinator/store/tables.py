@@ -55,6 +55,7 @@ commands = _table(
     Index("ix_commands_instance_status", "instance", "status"),
 )
 asked = _table("asked", _key("deployment_id"), _key("instance"), _key("verb"))
+hook_runs = _table("hook_runs", _key("deployment_id"), _key("instance"), _key("event"))
 installed = _table("installed", _key("group_id"), _key("instance"))
 health = _table("health", _key("group_id"), _key("instance"))
 groups = _table(
@@ -108,7 +109,7 @@ def _pin(row: rows.Pin) -> dict[str, Any]:
     return {"url": row.revision.url, "identity": row.revision.identity}
 
 
-OF_A_DEPLOYMENT = (requests, targets, lifecycle_events, commands, asked, history)
+OF_A_DEPLOYMENT = (requests, targets, lifecycle_events, commands, asked, hook_runs, history)
 """What goes when the deployment goes."""
 
 STORED: dict[type, Stored] = {
@@ -117,6 +118,7 @@ STORED: dict[type, Stored] = {
     rows.Target: Stored(targets, _fields("deployment_id", "instance")),
     rows.CommandRow: Stored(commands, _command),
     rows.Asked: Stored(asked, _fields("deployment_id", "instance", "verb")),
+    rows.HookRun: Stored(hook_runs, _fields("deployment_id", "instance", "event")),
     rows.Installed: Stored(installed, _fields("group_id", "instance")),
     rows.Health: Stored(health, _fields("group_id", "instance")),
     rows.Group: Stored(groups, _fields("id", "application", "name")),

@@ -1,0 +1,193 @@
+"""Observing and moving the traffic of resources, and invoking hook functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from shiftwork_contract.errors import ShiftworkError, Unavailable
+from shiftwork_coordinator.engine.actions import Action, Invoke, SetWeight
+from shiftwork_coordinator.model.rows import Asked, Deployment, HookRun, Target
+from shiftwork_coordinator.model.snapshot import Shifted
+from shiftwork_coordinator.ports import Clock, HookCall, ShiftReading, TrafficShifter
+from shiftwork_coordinator.shell.observe import CALL_LIMIT
+from shiftwork_coordinator.shell.perform import BACKOFF
+
+log = structlog.get_logger()
+QUICK, EASY = 0.25, 10.0
+"""Seconds between two questions while a change is awaited, and while nothing is."""
+
+
+class Of(Protocol):
+    """The rows of the deployment."""
+
+    @property
+    def deployment(self) -> Deployment: ...
+    @property
+    def targets(self) -> Mapping[str, Target]: ...
+    @property
+    def hook_runs(self) -> Mapping[tuple[str, str], HookRun]: ...
+
+
+class Shifting:
+    """`record` stores what was asked, `answered` what became of a hook's run; both have committed when they return."""
+
+    def __init__(
+        self,
+        shifter: TrafficShifter,
+        rows: Callable[[], Of],
+        clock: Clock,
+        allowed: Callable[[float], bool],
+        record: Callable[[list[Asked]], Awaitable[None]],
+        answered: Callable[[HookRun], Awaitable[None]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._shifter, self._rows, self._clock, self._allowed = shifter, rows, clock, allowed
+        self._record, self._answered, self._changed = record, answered, changed
+        self._busy: set[tuple[str, str]] = set()
+        self._tries: dict[str, int] = {}
+        self._hurry = asyncio.Event()
+        self.seen: Mapping[str, Shifted] = {}
+
+    # Observing
+
+    def hurry(self) -> None:
+        """Ask again at once: something was just done whose effect is awaited."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        while True:
+            self._hurry.clear()
+            await self.ask()
+            try:
+                async with asyncio.timeout(QUICK if self._awaits() else EASY):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+
+    async def ask(self) -> None:
+        asked_at = self._clock.now()
+        readings = await self._readings()
+        before, self.seen = self.seen, {name: _timed(reading, asked_at) for name, reading in readings.items()}
+        if self._awaits() or any(_differs(self.seen[name], before.get(name)) for name in self.seen):
+            self._changed()
+
+    def _awaits(self) -> bool:
+        """Whether somebody waits for a reading: a replacement that is to be ready, a weight that is to be in force."""
+        return any(_awaited(target) for target in self._rows().targets.values())
+
+    async def _readings(self) -> Mapping[str, ShiftReading]:
+        resources = [target.resource for target in self._rows().targets.values() if target.resource is not None]
+        try:
+            async with asyncio.timeout(CALL_LIMIT):
+                return await self._shifter.weights(resources)
+        except TimeoutError:
+            why = f"no answer within {CALL_LIMIT:g} s"
+        except Exception as err:  # noqa: BLE001  the edge of a driver call: a driver's bug is one deployment's trouble
+            why = f"{type(err).__name__}: {err}"
+        return {one.name: ShiftReading(None, ready=False, detail=why) for one in resources}
+
+    # Acting
+
+    def start(self, actions: Sequence[Action], group: asyncio.TaskGroup) -> None:
+        """Begins what is not under way. A weight waits for the one before it; the next tick wants it again."""
+        for action in actions:
+            if isinstance(action, SetWeight):
+                self._begin((action.instance, "weight"), partial(self._set_weight, action), group)
+            elif isinstance(action, Invoke):
+                self._begin((action.instance, action.event), partial(self._invoke, action), group)
+
+    def _begin(self, key: tuple[str, str], work: Callable[[], Awaitable[None]], group: asyncio.TaskGroup) -> None:
+        if key not in self._busy and self._allowed(CALL_LIMIT):
+            self._busy.add(key)
+            group.create_task(self._freeing(key, work()))
+
+    async def _freeing(self, key: tuple[str, str], work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Unavailable as err:  # not remembered, so it is wanted again at the next tick; it may be repeated
+            log.warning("what was done could not be stored", what=key, why=err.message)
+        finally:
+            self._busy.discard(key)
+
+    async def _set_weight(self, action: SetWeight) -> None:
+        resource = self._rows().targets[action.instance].resource
+        assert resource is not None
+        problem = await _problem(self._shifter.set_weight(resource, action.weight))
+        await self._record([self._asked(action, problem)])
+
+    def _asked(self, action: SetWeight, problem: ShiftworkError | None) -> Asked:
+        id, now = self._rows().deployment.id, self._clock.now()
+        if problem is None:
+            self._tries.pop(action.instance, None)
+            return Asked(id, action.instance, "weight", action.weight, asked_at=now, tries=1)
+        tries = self._tries[action.instance] = self._tries.get(action.instance, 0) + 1
+        log.warning("a weight could not be set", deployment_id=id, target=action.instance, why=problem.message)
+        return Asked(
+            id, action.instance, "weight", action.weight, tries=tries, error=problem.message, error_code=problem.code,
+            next_try=now + _pause(tries),
+        )  # fmt: skip
+
+    async def _invoke(self, action: Invoke) -> None:
+        run = self._rows().hook_runs[action.instance, action.event]
+        if not run.status:
+            await self._answered(await self._outcome(run))
+
+    async def _outcome(self, run: HookRun) -> HookRun:
+        settings = self._rows().deployment.settings.hooks
+        resource = self._rows().targets[run.instance].resource
+        assert resource is not None
+        call = HookCall(run.id, run.deployment_id, run.function, run.event, resource)
+        try:
+            async with asyncio.timeout(settings.within):
+                answer = await self._shifter.invoke(call, wait=settings.answer == "return")
+        except ShiftworkError as err:
+            return self._not_invoked(run, err.message)
+        except Exception as err:  # noqa: BLE001  the edge of a driver call
+            return self._not_invoked(run, f"{type(err).__name__}: {err}")
+        now = self._clock.now()
+        invoked = replace(run, invoked_at=now, tries=run.tries + 1, error="", next_try=None)
+        if answer is None:
+            return invoked
+        return replace(invoked, status=answer.status, message=answer.message, answered_at=now)
+
+    def _not_invoked(self, run: HookRun, why: str) -> HookRun:
+        log.warning("a hook function could not be invoked", hook=run.id, function=run.function, why=why)
+        tries = run.tries + 1
+        return replace(run, tries=tries, error=why, next_try=self._clock.now() + _pause(tries))
+
+
+def _pause(tries: int) -> float:
+    return BACKOFF[min(tries, len(BACKOFF)) - 1]
+
+
+async def _problem(work: Awaitable[None]) -> ShiftworkError | None:
+    try:
+        async with asyncio.timeout(CALL_LIMIT):
+            await work
+    except TimeoutError:
+        return ShiftworkError(f"no answer within {CALL_LIMIT:g} s", code="TIMEOUT")
+    except ShiftworkError as err:
+        return err
+    except Exception as err:  # noqa: BLE001  the edge of a driver call
+        return ShiftworkError(f"{type(err).__name__}: {err}")
+    return None
+
+
+def _awaited(target: Target) -> bool:
+    if target.weight is None:
+        return target.completed_at is None
+    return target.weight_since is None
+
+
+def _timed(reading: ShiftReading, asked_at: float) -> Shifted:
+    return Shifted(reading.weight, reading.ready, asked_at, reading.fatal, reading.detail)
+
+
+def _differs(now: Shifted, before: Shifted | None) -> bool:
+    return before is None or (now.weight, now.ready, now.fatal) != (before.weight, before.ready, before.fatal)
