@@ -118,14 +118,22 @@ def run(state: Path, config_file: Path) -> None:
 @state_option
 @output_option
 def status(state: Path, output: str) -> None:
-    """Say what the running agent is doing. Exit code 3 when it is not connected, or not running."""
+    """Say who this agent is, what it does and what it keeps. Exit code 3 when it is not connected, or not running."""
+    from importlib.metadata import version
+
     import msgspec
 
+    from shiftwork_agent import screen
     from shiftwork_agent import status as status_file
+    from shiftwork_agent.clock import SystemClock
     from shiftwork_agent.layout import Layout
 
-    found = status_file.read(Layout(state))
-    if found is None:
-        raise Unavailable(f"no agent runs on {state}; start it with `shiftwork-agent run`")
-    click.echo(msgspec.json.encode(found).decode() if output == "json" else status_file.describe(found))
+    layout = Layout(state)
+    try:
+        found = status_file.read(layout) or screen.without_agent(layout, version("shiftwork"))
+        found = msgspec.structs.replace(found, usage=screen.usage(layout))
+    except (ShiftworkError, OSError) as err:
+        raise Unavailable(f"no agent runs on {state}: {err}") from err
+    text = screen.describe(found, SystemClock().wall())
+    click.echo(msgspec.json.encode(found).decode() if output == "json" else text)
     sys.exit(0 if found.connected else UNREACHABLE)

@@ -18,11 +18,11 @@ ROLLBACK_MOST = 100
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`coordinators` are tried in turn. `install_root` is put before every destination of an AppSpec's `files` and
-    given to hooks as SHIFTWORK_INSTALL_ROOT; empty means the host's own root. `address` is what the agent announces
-    and where a gate with an empty host listens. `output_limit` bounds one event's output on disk, in bytes;
-    `keep_commands` is how many ended commands keep theirs; `keep_revisions` and `keep_bytes` bound the unpacked
-    revisions. The last four are the host owner's word on what may run here and where it may go, which no message of a
-    coordinator changes; see trust.py and install/roots.py."""
+    given to hooks as SHIFTWORK_INSTALL_ROOT; empty means the host's own root. `address` is what the agent announces and
+    where a gate with an empty host listens. `output_limit` bounds one event's output on disk, in bytes; `keep_commands`
+    is how many ended commands keep theirs, `output_keep_bytes` how much they keep in all; `keep_revisions` and
+    `keep_bytes` bound the unpacked revisions. The last four are the host owner's word on what may run here and where it
+    may go, which no message of a coordinator changes; see trust.py and install/roots.py."""
 
     coordinators: tuple[str, ...] = ()
     name: str = ""
@@ -30,6 +30,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str = ""
     output_limit: int = 64 << 20
     keep_commands: int = 50
+    output_keep_bytes: int = 1 << 30
     keep_revisions: int = 5
     keep_bytes: int = 20 << 30
     log_format: str = "text"
@@ -90,6 +91,7 @@ def _problems(config: Config, joined: bool) -> list[tuple[bool, str]]:
             f"address is {config.address!r}; write an IP address",
         ),
         (config.output_limit < 4096, f"output_limit is {config.output_limit} bytes; the least is 4096"),
+        (config.output_keep_bytes < 0, f"output_keep_bytes is {config.output_keep_bytes}; the least is 0"),
         (config.keep_commands < 1, f"keep_commands is {config.keep_commands}; the least is 1"),
         (config.keep_revisions < 1, f"keep_revisions is {config.keep_revisions}; the least is 1"),
         (config.keep_bytes < 0, f"keep_bytes is {config.keep_bytes} bytes; the least is 0"),

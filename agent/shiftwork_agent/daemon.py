@@ -106,8 +106,7 @@ class Agent:
     ) -> None:
         self.layout, self.config, self.clock, self._tasks = layout, config, clock, tasks
         self.version = version
-        self._started = clock.wall()
-        self._offline_since = self._started
+        self._started = self._turned = clock.uptime()
         self._changed = asyncio.Event()
         self._gate_orders: asyncio.Queue[SetGate] = asyncio.Queue()
         self.ledger = Ledger(layout.ledger, self._compacted)
@@ -119,14 +118,14 @@ class Agent:
         self.watches = Watches(self.gates, self.link.send_reading, tasks, config.address, layout.state)
         self.executor = Executor(
             layout, installer, self.journal, self.outbox, self.ledger, clock, tasks,
-            self.link.offline_for, config.install_root, config.output_limit, self.changed,
+            self.link.offline_for, config.install_root, config.output_limit, config.output_keep_bytes, self.changed,
         )  # fmt: skip
 
     async def start(self) -> None:
         """Reads back what an earlier agent knew, then lets everything run."""
         self.journal.restore(self.ledger.open())
         self._read_contact()
-        for work in (self.ledger.run(), self._keep_status(), self._set_gates(), self.renewal.run(), _watchdog()):
+        for work in (self.ledger.run(), self._keep_status(), self._set_gates(), self.renewal.run(), self._watchdog()):
             self._tasks.create_task(work)
         await self.gates.restore()
         self.executor.resume()
@@ -163,11 +162,12 @@ class Agent:
     def welcomed(self, welcome: Welcome) -> None:
         if not self.journal.see_epoch(welcome.epoch):
             log.warning("the coordinator's epoch is over", extra={"epoch": welcome.epoch, "seen": self.journal.epoch})
+        self._turned = self.clock.uptime()
         self._write_contact()
         self.changed()
 
     def disconnected(self) -> None:
-        self._offline_since = self.clock.wall()
+        self._turned = self.clock.uptime()
         self._write_contact()
         self.changed()
 
@@ -241,25 +241,46 @@ class Agent:
             await asyncio.sleep(STATUS_PAUSE)
 
     def _status(self) -> status.Status:
-        about = self.renewal.identity
+        about, config = self.renewal.identity, self.config
+        turned = self._wall_at(self._turned)
         installed = self.executor.installer.installed
         return status.Status(
             pid=os.getpid(),
             version=self.version,
             instance=about.instance,
             name=about.name,
-            since=self._started,
+            since=self._wall_at(self._started),
             connected=self.link.connected,
             coordinator=self.link.coordinator,
             problem=self.link.problem,
-            offline_since=0.0 if self.link.connected else self._offline_since,
+            connected_since=turned if self.link.connected else 0.0,
+            offline_since=0.0 if self.link.connected else turned,
             waiting_reports=len(self.outbox.waiting()),
             epoch=self.journal.epoch,
             certificate_expires=about.expires,
             groups=tuple(self.executor.with_sequence(installed(group)) for group in self.journal.sequences),
             running=tuple(self.executor.running()),
             gates=self.gates.states(),
-        )
+            last=tuple(self.journal.last()),
+            limits=status.Limits(
+                config.keep_revisions, config.keep_bytes, config.output_limit, config.keep_commands,
+                config.output_keep_bytes,
+            ),
+        )  # fmt: skip
+
+    def _wall_at(self, uptime: float) -> float:
+        """For people: what the clock as it is now would have shown then, whether or not it was set since."""
+        return self.clock.wall() - (self.clock.uptime() - uptime)
+
+    async def _watchdog(self) -> None:
+        """Tells the service manager that this loop turns and that the disk answers the ledger: an agent without either
+        promises nothing more, and a new one takes over its hooks."""
+        seen = 0
+        while pause := watchdog_seconds():
+            if not self.ledger.writing or self.ledger.writing != seen:
+                notify("WATCHDOG=1")
+            seen = self.ledger.writing
+            await asyncio.sleep(pause)
 
     def _write_contact(self) -> None:
         heard = self.clock.uptime() - self.link.offline_for()
@@ -275,12 +296,6 @@ class Agent:
             boot, uptime = self.layout.contact.read_text().split()
             if boot == boot_id():
                 self.link.heard_at(float(uptime))
-
-
-async def _watchdog() -> None:
-    while pause := watchdog_seconds():
-        notify("WATCHDOG=1")
-        await asyncio.sleep(pause)
 
 
 def main(arguments: list[str]) -> None:

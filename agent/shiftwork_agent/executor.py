@@ -97,6 +97,7 @@ class Group:
     shim: Shim | None = None
     running: str = ""
     event: str = ""
+    since: float = 0.0
 
 
 @dataclass
@@ -113,6 +114,7 @@ class Executor:
     offline_for: Callable[[], float]
     install_root: str = ""
     output_limit: int = 64 << 20
+    output_keep_bytes: int = 1 << 30
     changed: Callable[[], None] = lambda: None
     groups: dict[str, Group] = field(default_factory=dict)
 
@@ -160,7 +162,10 @@ class Executor:
         active = [
             (group, self.journal.entries[group.running].command) for group in self.groups.values() if group.running
         ]
-        return [RunningCommand(c.id, c.deployment_id, c.group, group.event) for group, c in active]
+        return [
+            RunningCommand(c.id, c.deployment_id, f"{c.application}/{c.group}", group.event, group.since)
+            for group, c in active
+        ]
 
     def _group(self, command: Command) -> Group:
         return self.groups.setdefault(command.group_id, Group())
@@ -172,7 +177,7 @@ class Executor:
         """Cancelled when the agent stops: what the shim was asked for goes on, and the next agent finds it."""
         group = self._group(entry.command)
         async with group.turn:
-            group.running = entry.command.id
+            group.running, group.since = entry.command.id, self.clock.wall()
             self.changed()
             status, diagnostics = await self._run_events(entry, group)
             self._end(entry, status, diagnostics)
@@ -190,6 +195,7 @@ class Executor:
         for gone in self.journal.forget_old():
             self.outbox.forget_output(gone)
             shutil.rmtree(self.layout.command(gone), ignore_errors=True)
+        hooks.prune([self.layout.command(id) for id in self.journal.settled()], self.output_keep_bytes)
 
     async def _run_events(self, entry: Entry, group: Group) -> tuple[EventStatus, Diagnostics]:
         command = entry.command
@@ -241,7 +247,7 @@ class Executor:
     async def _run_event(self, entry: Entry, event: str, group: Group) -> None:
         command, group.event = entry.command, event
         resumed = entry.has_started(event)
-        began = self.clock.wall()
+        began = group.since = self.clock.wall()
         if not resumed:
             at = began
             limit = self._limit(command, event)

@@ -8,6 +8,7 @@ apart. State is kept over restarts of the agent, counts are not.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from shiftwork_contract.messages import GateState, HealthCheck, Probe, SetGate
 
 ASKED_LATELY = 60.0
 REQUEST_LIMIT = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -82,6 +85,9 @@ class Gates:
         try:
             kept = msgspec.json.decode(self._path.read_bytes(), type=list[SetGate])
         except FileNotFoundError:
+            return
+        except msgspec.MsgspecError as err:  # the coordinator says again what it wants of every gate it needs
+            log.warning("cannot read the gates of before: %s", err, extra={"file": str(self._path)})
             return
         for wanted in kept:
             self._gates[wanted.group_id] = Gate(wanted, self._clock.uptime())

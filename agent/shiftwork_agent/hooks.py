@@ -204,7 +204,7 @@ def _whereabouts(directory: Path) -> Whereabouts | None:
 def read_result(directory: Path) -> Result | None:
     try:
         return msgspec.json.decode((directory / "result").read_bytes(), type=Result)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.MsgspecError):  # a damaged disk: what the hook did is unknown then
         return None
 
 
@@ -238,7 +238,7 @@ def lost(directory: Path) -> Lost:
 
 def _end_left_over(claim: Path) -> None:
     pid, _, started = claim.read_bytes().partition(b" ")
-    if pid and started != b"0" and start_time(int(pid)) == started:
+    if pid.isdigit() and started != b"0" and start_time(int(pid)) == started:
         os.killpg(int(pid), signal.SIGKILL)
 
 
@@ -264,6 +264,17 @@ def trim(commands: Path) -> None:
         result = read_result(found.parent)
         if result is not None and output_size(found.parent) > result.size + SLACK:
             os.truncate(found.parent / "output", result.size)
+
+
+def prune(commands: Sequence[Path], keep: int) -> None:
+    """Removes output, the oldest command's first, until `keep` bytes at most are left of `commands`."""
+    found = [(path, path.stat().st_size) for command in commands for path in sorted(command.glob("*/output"))]
+    total = sum(size for _, size in found)
+    for path, size in found:
+        if total <= keep:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
 
 
 _CODES = {

@@ -15,8 +15,9 @@ import msgspec
 from shiftwork_agent.layout import safe_name
 from shiftwork_agent.ledger import Ledger
 from shiftwork_agent.outbox import Acked, Outbox, Reported, Written
+from shiftwork_agent.status import LastCommand
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.lifecycle import LifecycleEvent
+from shiftwork_contract.lifecycle import EventStatus, LifecycleEvent
 from shiftwork_contract.messages import (
     Accepted,
     Command,
@@ -196,10 +197,20 @@ class Journal:
     def unfinished(self) -> list[Entry]:
         return [entry for entry in self.entries.values() if not entry.ended]
 
+    def last(self) -> list[LastCommand]:
+        """The last command of each group that ended, in the order in which they did."""
+        by_group = {e.command.group_id: e for e in sorted(self.entries.values(), key=_sequence) if e.ended}
+        told = [_last(entry, entry.ended) for entry in by_group.values() if entry.ended]
+        return sorted(told, key=lambda last: last.at)
+
+    def settled(self) -> list[str]:
+        """The ids of ended commands of which the coordinator knows all, the oldest first."""
+        held = {record.command_id for record in self._outbox.waiting()}
+        return [id for id, entry in self.entries.items() if entry.ended and id not in held]
+
     def forget_old(self) -> list[str]:
         """Drops the oldest ended, fully acknowledged commands beyond the bound; returns their ids."""
-        held = {record.command_id for record in self._outbox.waiting()}
-        ended = [id for id, entry in self.entries.items() if entry.ended and id not in held]
+        ended = self.settled()
         gone = ended[: max(0, len(ended) - self._keep)]
         for id in gone:
             del self.entries[id]
@@ -228,6 +239,18 @@ class Journal:
 def _content(report: Report) -> Report:
     """A report repeated under another number says the same."""
     return msgspec.structs.replace(report, seq=0)
+
+
+def _sequence(entry: Entry) -> int:
+    return entry.command.sequence
+
+
+def _last(entry: Entry, ended: CommandEnded) -> LastCommand:
+    command, revision = entry.command, ended.group.installed if ended.group else entry.command.revision.identity
+    return LastCommand(
+        command.group_id, f"{command.application}/{command.group}", command.deployment_id, revision,
+        str(ended.status), ended.at, ended.diagnostics.message if ended.status is not EventStatus.SUCCEEDED else "",
+    )  # fmt: skip
 
 
 def _invalid(command: Command) -> tuple[str, str] | None:

@@ -15,7 +15,10 @@ from shiftwork_agent.layout import sync_directory, write_atomically
 
 
 class Ledger:
-    """`compacted` gives the lines that still matter; it is asked whenever the file has passed `limit` bytes."""
+    """`compacted` gives the lines that still matter; it is asked whenever the file has passed `limit` bytes.
+
+    `writing` is the number of the write that the disk has not answered yet, 0 when it owes none.
+    """
 
     def __init__(self, path: Path, compacted: Callable[[], Iterable[bytes]] = tuple, limit: int = 4 << 20) -> None:
         self.path, self._compacted, self._limit = path, compacted, limit
@@ -24,7 +27,7 @@ class Ledger:
         self._work = asyncio.Event()
         self._progress = asyncio.Condition()
         self._descriptor = -1
-        self.size = 0
+        self.size = self.tries = self.writing = 0
 
     def open(self) -> list[bytes]:
         """The lines on disk. A last line that was torn by a crash was never promised to anyone: it is cut off."""
@@ -82,10 +85,15 @@ class Ledger:
             self._progress.notify_all()
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fdatasync(self._descriptor)
+        self.tries += 1
+        self.writing = self.tries
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            os.fdatasync(self._descriptor)
+        finally:
+            self.writing = 0
         self.size += len(data)
 
     def rewrite(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import ssl
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import cycle
 from typing import Any, Protocol
@@ -122,7 +123,7 @@ class Link:
         try:
             await self._session(session, url)
         except* (LinkLost, ContractViolation, aiohttp.ClientError, OSError) as group:
-            problem = _first(group)
+            problem = _first(group) + _about_clocks(group, self._clock.wall())
         if problem != self.problem or self.connected:
             log.warning("link lost" if self.connected else "cannot reach the coordinator",
                         extra={"coordinator": url, "problem": problem})  # fmt: skip
@@ -232,3 +233,13 @@ def _first(group: BaseExceptionGroup[Exception]) -> str:
     while isinstance(err, BaseExceptionGroup):
         err = err.exceptions[0]
     return str(err) or type(err).__name__
+
+
+def _about_clocks(group: BaseExceptionGroup[Exception], now: float) -> str:
+    """What a certificate that is not valid now may come from: this host's clock, most of the time."""
+    text = _first(group).lower()
+    if "certificate" not in text or not ("not yet valid" in text or "expired" in text):
+        return ""
+    return (
+        f"; this host's clock says {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(now))}: set it if that is wrong"
+    )

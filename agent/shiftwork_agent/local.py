@@ -20,6 +20,7 @@ from shiftwork_agent.trust import Policy
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.revision import BundleType, Signed
+from shiftwork_contract.terminal import clean
 
 FAILED = 1
 
@@ -119,9 +120,9 @@ def _tell(result: EventResult, directory: Path) -> None:
     click.echo(f"{result.lifecycle_event_name}  {result.status}")
     output = hooks.read_output(directory, 0, OUTPUT_LIMIT)
     for line in output.decode("utf-8", "replace").splitlines():
-        click.echo(f"    {line}")
+        click.echo(f"    {clean(line)}")
     if result.status is EventStatus.FAILED:
-        click.echo(f"    {result.diagnostics.error_code}: {result.diagnostics.message}", err=True)
+        click.echo(clean(f"    {result.diagnostics.error_code}: {result.diagnostics.message}"), err=True)
 
 
 def _say_nothing(result: EventResult, directory: Path) -> None:

@@ -18,10 +18,43 @@ class RunningCommand(msgspec.Struct, frozen=True, rename="camel"):
     deployment_id: str
     group: str
     event: str
+    since: float = 0.0
+
+
+class LastCommand(msgspec.Struct, frozen=True, rename="camel"):
+    """The last command of a group that ended. `group` is its application and name."""
+
+    group_id: str
+    group: str
+    deployment_id: str
+    revision: str
+    status: str
+    at: float
+    message: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, rename="camel"):
+    """The settings that bound what the agent keeps on disk."""
+
+    keep_revisions: int
+    keep_bytes: int
+    output_limit: int
+    keep_commands: int
+    output_keep_bytes: int
+
+
+class Usage(msgspec.Struct, frozen=True, rename="camel"):
+    """What the agent keeps on disk. Not in the file: whoever asks looks."""
+
+    revisions: int = 0
+    revision_bytes: int = 0
+    output_bytes: int = 0
+    journal_bytes: int = 0
+    free_bytes: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """`offline_since` and `since` are Unix time; `waiting_reports` are not yet acknowledged by the coordinator."""
+    """All `since` are Unix time; `waiting_reports` are not yet acknowledged by the coordinator. `pid` 0: none runs."""
 
     pid: int
     version: str
@@ -31,6 +64,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     connected: bool
     coordinator: str = ""
     problem: str = ""
+    connected_since: float = 0.0
     offline_since: float = 0.0
     waiting_reports: int = 0
     epoch: int = 0
@@ -38,6 +72,9 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     groups: tuple[GroupState, ...] = ()
     running: tuple[RunningCommand, ...] = ()
     gates: dict[str, GateState] = {}
+    last: tuple[LastCommand, ...] = ()
+    limits: Limits | None = None
+    usage: Usage = Usage()
 
 
 def write(layout: Layout, status: Status) -> None:
@@ -48,12 +85,12 @@ def write(layout: Layout, status: Status) -> None:
 
 
 def read(layout: Layout) -> Status | None:
-    """What the daemon wrote last; None when no daemon runs on this state directory."""
+    """What the daemon wrote last; None when no daemon runs on this state directory, or what it wrote is damaged."""
     if not _is_locked(layout.lock):
         return None
     try:
         return msgspec.json.decode(layout.status.read_bytes(), type=Status)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.MsgspecError):
         return None
 
 
@@ -82,22 +119,3 @@ def _is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def describe(status: Status) -> str:
-    """One screen for people."""
-    link = f"connected to {status.coordinator}" if status.connected else f"not connected: {status.problem or 'trying'}"
-    lines = [
-        f"instance   {status.name} ({status.instance})",
-        f"agent      {status.version}, process {status.pid}",
-        f"link       {link}",
-        f"reports    {status.waiting_reports} waiting for the coordinator",
-    ]
-    lines += [f"running    {c.group}: {c.event or 'preparing'} of {c.deployment_id}" for c in status.running]
-    lines += [f"installed  {group.group_id}: {group.installed or 'nothing'}" for group in status.groups]
-    lines += [f"gate       {group}: {_gate(gate)}" for group, gate in status.gates.items()]
-    return "\n".join(lines)
-
-
-def _gate(gate: GateState) -> str:
-    return gate.problem or ("open" if gate.open else "closed")

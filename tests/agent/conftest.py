@@ -31,10 +31,13 @@ from shiftwork_contract.revision import Revision
 
 
 class TestClock(SystemClock):
-    """The host's, and `later` seconds more."""
+    """The host's, and `later` seconds more; the wall clock was set by `set_by` seconds."""
 
     __test__ = False
-    later = 0.0
+    later = set_by = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.later + self.set_by
 
     def uptime(self) -> float:
         return super().uptime() + self.later

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import click
 
-ESCAPES: Final = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor
-    r"|\x1b[\]PX^_].*?(?:\x1b\\|\x07|$)"  # titles, links, clipboard
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]",
-    re.DOTALL,
-)
+from shiftwork_contract.terminal import clean
 
-
-def clean(text: str) -> str:
-    """`text` without anything that a terminal would obey: only printable characters, tabs and line ends are left."""
-    return ESCAPES.sub("", text)
+__all__ = ["clean", "clock_time", "duration", "moment", "short", "size", "table", "tell"]
 
 
 def clock_time(at: float | None) -> str:

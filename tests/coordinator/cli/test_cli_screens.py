@@ -85,7 +85,7 @@ def test_the_last_picture_stays_and_a_lost_connection_is_shown(view):
         ("\x1b]0;title\x07text", "text"),
         ("\x1b]52;c;cm0gLXJm\x1b\\text", "text"),
         ("\x1bPq#0\x1b\\text", "text"),
-        ("a\rb\x08c\x7f\x9b31m", "abc31m"),
+        ("a\rb\x08c\x7f\x9b31m", "abc"),
         ("tab\tand\nline stay, as do ü and 日本", "tab\tand\nline stay, as do ü and 日本"),
         ("\x1b(Bcut\x1b", "cut"),
         ("\x1b]0;never ended", ""),
