@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import stat
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ class Fetches(Protocol):
 
 
 class Installer:
-    """Commands of one group come one at a time; different groups may overlap."""
+    """Commands of one group come one at a time; different groups may overlap, but for the moment in which files change
+    places: they may share directories, and a plan holds only for what it saw."""
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Installer:
         self._accounts, self._trust, self._destinations = accounts or Accounts(), trust, destinations
         self._fetching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_use: defaultdict[str, int] = defaultdict(int)
+        self._on_disk = threading.Lock()
 
     async def prepare(self, command: Command, *, serving: bool = False) -> None:
         """Afterwards the revision is in the store, verified, and its AppSpec and install plan hold.
@@ -194,7 +197,7 @@ class Installer:
         appspec = self.appspec(command)
         for warning in appspec.warnings:
             log.warning("the AppSpec says something that has no effect", extra={"warning": warning})
-        with _translated("cannot check the install plan"):
+        with self._on_disk, _translated("cannot check the install plan"):
             try:
                 self._plan(command, appspec, "check")
             except InvalidRequest as err:
@@ -225,7 +228,7 @@ class Installer:
     def _install(self, command: Command) -> None:
         identity = command.revision.identity
         files = self._files(command.group_id)
-        with _translated(f"cannot install {identity}"):
+        with self._on_disk, _translated(f"cannot install {identity}"):
             files.create()
             self._recover(files)
             self._root.mkdir(parents=True, exist_ok=True)

@@ -229,6 +229,31 @@ async def test_groups_run_beside_each_other(bench: Bench) -> None:
         await bench.coordinator.expect(CommandEnded, command_id="c-1")
 
 
+async def test_what_fails_in_one_group_is_nothing_to_the_other(bench: Bench) -> None:
+    """Both run at once, under the same event names; output, outcome and cancellation stay apart."""
+    bench.installer.put("r1", {"BeforeInstall": "echo one; " + UNTIL_GO, "AfterInstall": "echo after one\n"})
+    bench.installer.put("r2", {"BeforeInstall": "echo two; " + UNTIL_GO + "exit 3\n"})
+    bench.installer.put("r3", {"BeforeInstall": "echo three; " + UNTIL_GO})
+    async with bench.agent() as agent:
+        for revision, group in (("r1", "g-1"), ("r2", "g-2"), ("r3", "g-3")):
+            await bench.send(
+                bench.command("BeforeInstall", "AfterInstall", revision=revision, group_id=group, id=revision)
+            )
+            await bench.coordinator.expect(Output, command_id=revision)
+        assert len(agent.executor.running()) == 3
+        await bench.coordinator.send(CancelCommand(1, "r3", now=True))
+        (bench.installer.bundle_dir("r2") / "go").touch()
+        third = await bench.coordinator.expect(CommandEnded)
+        second = await bench.coordinator.expect(CommandEnded)
+        assert {third.command_id: third.status, second.command_id: second.status} == {"r3": FAILED, "r2": FAILED}
+        (bench.installer.bundle_dir("r1") / "go").touch()
+        first = await bench.coordinator.expect(CommandEnded, command_id="r1")
+    assert (first.status, first.ran) == (SUCCEEDED, ("BeforeInstall", "AfterInstall"))
+    assert bench.coordinator.output("r1", "BeforeInstall") == b"one\nwaiting\ngone\n"
+    assert bench.coordinator.output("r2", "BeforeInstall") == b"two\nwaiting\ngone\n"
+    assert bench.coordinator.output("r3", "BeforeInstall") == b"three\nwaiting\n"
+
+
 async def _a_moment() -> None:
     await asyncio.sleep(0.01)
 

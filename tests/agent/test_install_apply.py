@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -237,6 +238,30 @@ async def test_groups_do_not_clean_each_other(world: World) -> None:
     await world.deploy({"app/a": "a"}, group="one")
     await world.deploy({"app/b": "b"}, group="two")
     assert {"srv/app/a", "srv/app/b"} <= set(world.tree())
+
+
+async def test_groups_install_beside_each_other_into_one_directory(world: World) -> None:
+    installer = world.installer()
+    commands = [
+        world.command({f"app/{name}/{n}": f"{name} {n}" for n in range(30)}, group=name)
+        for name in ("one", "two", "three")
+    ]
+    await asyncio.gather(*(installer.prepare(command) for command in commands))
+    await asyncio.gather(*(installer.install(command) for command in commands))
+    files = {name for name, what in world.tree().items() if what[0] == "file"}
+    assert files == {f"srv/app/{name}/{n}" for name in ("one", "two", "three") for n in range(30)}
+    await world.deploy({"app/two/new": "x"}, group="two")
+    assert {name for name in files if "/two/" not in name} == set(world.tree()) & files, "only its own were replaced"
+
+
+async def test_what_another_group_has_installed_is_foreign(world: World) -> None:
+    first = await world.deploy({"app/config": "one's"}, group="one")
+    with pytest.raises(ShiftworkError, match="/srv/app/config already exists and this deployment group has not"):
+        await world.deploy({"app/config": "two's", "app/more": "x"}, group="two")
+    assert (world.root / "srv/app/config").read_text() == "one's"
+    assert not (world.root / "srv/app/more").exists()
+    installed = {state.group_id: state.installed for state in world.installer().groups()}
+    assert installed == {"one": first.revision.identity}
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="changing owners takes root")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
+from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.cli.options import Call, api_command, deployment_path
 
 if TYPE_CHECKING:
@@ -36,26 +39,75 @@ def logs(deployment: str, target: str | None, event: str | None, grep: str | Non
 async def _print(
     api: Api, path: str, query: Mapping[str, object], known: tuple[str, str] | None, *, as_json: bool
 ) -> None:
-    from shiftwork_coordinator.cli.output import clean
+    from shiftwork_contract.terminal import clean
 
     strip = sys.stdout.isatty()
-    async for line in _lines(api, path, query):
+    async for line in Lines(api, path, query).all():
         if as_json:
             click.echo(_object(line, known))
         else:
             click.echo(clean(line) if strip else line, color=True)
 
 
-async def _lines(api: Api, path: str, query: Mapping[str, object]) -> AsyncIterator[str]:
-    """Whole lines as they come; bytes that are not UTF-8 become the replacement character."""
-    decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
-    async with api.stream(path, query=query) as content:
-        async for piece in content.iter_any():
-            *lines, rest = (rest + decoder.decode(piece)).split("\n")
-            for line in lines:
+class Lines:
+    """Whole lines as they come, each once, through lost connections and restarts of the coordinator where it follows.
+
+    What is sent again after a loss may be mixed in another way, so lines are counted by where they come from.
+    """
+
+    def __init__(self, api: Api, path: str, query: Mapping[str, object]) -> None:
+        self._api, self._path, self._query = api, path, query
+        self._told: Counter[str] = Counter()
+        self._opened = 0
+
+    async def all(self) -> AsyncIterator[str]:
+        """Raises Unavailable when there is no coordinator at first, or none for longer than `Pace.give_up`."""
+        from shiftwork_coordinator.cli.follow import Pace
+        from shiftwork_coordinator.cli.output import tell
+        from shiftwork_coordinator.clock import SystemClock
+
+        clock, pace, failures, lost_at = SystemClock(), Pace(), 0, 0.0
+        while True:
+            before = self._opened
+            try:
+                async for line in self._once():
+                    yield line
+                return
+            except Unavailable as err:
+                if not (self._opened and self._query.get("follow")):
+                    raise
+                failures = failures + 1 if self._opened == before else 1
+                if failures == 1:
+                    lost_at = clock.monotonic()
+                    tell(f"connection lost: {err.message.partition('; ')[0]}; trying again, the deployment goes on")
+                elif clock.monotonic() - lost_at > pace.give_up:
+                    raise
+            await asyncio.sleep(pace.backoff[min(failures, len(pace.backoff)) - 1])
+
+    async def _once(self) -> AsyncIterator[str]:
+        """What one connection brings that is new; a line that it breaks off in the middle is left to the next one."""
+        seen: Counter[str] = Counter()
+        async for line in self._whole():
+            origin = self._origin(line)
+            seen[origin] += 1
+            if seen[origin] > self._told[origin]:
+                self._told[origin] += 1
                 yield line
-    if rest:
-        yield rest
+
+    def _origin(self, line: str) -> str:
+        return "" if self._query.get("target") and self._query.get("event") else line.partition(" | ")[0]
+
+    async def _whole(self) -> AsyncIterator[str]:
+        """Bytes that are not UTF-8 become the replacement character."""
+        decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
+        async with self._api.stream(self._path, query=self._query) as content:
+            self._opened += 1
+            async for piece in content.iter_any():
+                *lines, rest = (rest + decoder.decode(piece)).split("\n")
+                for line in lines:
+                    yield line
+        if rest:
+            yield rest
 
 
 def _object(line: str, known: tuple[str, str] | None) -> str:

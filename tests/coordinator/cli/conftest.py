@@ -54,7 +54,8 @@ class FakeCoordinator:
     """Set when a film comes to a `hold`, which lasts for ever."""
 
     def on(self, method: str, path: str, answer: Any, status: int = 200) -> None:
-        """Bytes are sent as they are, a function is called with the query, all else is sent as JSON."""
+        """Bytes are sent as they are, (bytes, n) breaks off after them and refuses the next n requests, a function is
+        called with the query, all else is sent as JSON."""
         self.answers[method, path] = (status, answer)
 
     def film(self, deployment: str, *steps: tuple[str, Any]) -> None:
@@ -93,6 +94,14 @@ class FakeCoordinator:
             answer = answer(dict(request.query))
         if isinstance(answer, bytes):
             return web.Response(status=status, body=answer)
+        if isinstance(answer, tuple):
+            begun, self.refuse = answer
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(begun)
+            assert request.transport is not None
+            request.transport.abort()
+            return response
         return web.json_response(answer, status=status)
 
     async def _deployment(self, request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from shiftwork_coordinator.cli import progress
+from shiftwork_coordinator.cli import follow, progress
 
 ID = "d-4K7Q2M9XA"
 HERE = f"/v1/deployments/{ID}"
@@ -180,6 +180,30 @@ async def test_logs_are_passed_on_and_as_json_line_by_line(fake, cli):
     fake.on("GET", f"{HERE}/logs", b"a | b\n")
     ran = await cli("logs", ID, "--target", "web-1", "--event", "Install", "--output", "json")
     assert json.loads(ran.out) == {"targetId": "web-1", "lifecycleEventName": "Install", "line": "a | b"}
+
+
+@pytest.mark.parametrize("refuse", [0, 2])
+async def test_logs_that_are_followed_go_on_after_a_restart_and_say_each_line_once(fake, cli, monkeypatch, refuse):
+    pace = follow.Pace(backoff=(0.01,))
+    monkeypatch.setattr(follow, "Pace", lambda: pace)
+    first = b"web-1 Install | one\nweb-2 Install | one\nweb-1 Install | tw"
+    again = b"web-1 Install | one\nweb-1 Install | two\nweb-1 Install | two\nweb-2 Install | one\n"
+    answers = [(first, refuse), (again[:30], 0), again]
+    fake.on("GET", f"{HERE}/logs", lambda query: answers.pop(0))
+    ran = await cli("logs", ID, "--follow")
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        *("web-1 Install | one", "web-2 Install | one", "web-1 Install | two", "web-1 Install | two")
+    ]
+    assert ran.err.count("connection lost: cannot reach the coordinator") == 2
+
+
+async def test_logs_that_are_not_followed_break_with_their_connection(fake, cli):
+    fake.on("GET", f"{HERE}/logs", lambda query: (b"web-1 Install | one\n", 0))
+    ran = await cli("logs", ID)
+    assert (ran.code, ran.out) == (3, "web-1 Install | one\n")
+    fake.refuse = 100
+    assert (await cli("logs", ID, "--follow")).code == 3, "there was no coordinator at first"
 
 
 async def test_instances_and_their_tags(fake, cli):
