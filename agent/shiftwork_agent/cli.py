@@ -62,7 +62,8 @@ def main() -> None:
 @click.argument("url")
 @click.option("--token", default="", envvar="SHIFTWORK_JOIN_TOKEN", help="A token of `shiftwork token create`.")
 @click.option("--wait-for-approval", "wait", is_flag=True, help="Without a token: wait until `shiftwork approve`.")
-@click.option("--name", default="", help="The instance's name; the host's by default.")
+@click.option("--iam", is_flag=True, help="Without a token: by this host's AWS role, if `shiftwork trust` has it.")
+@click.option("--name", default="", help="The instance's name; the host's by default, with --iam the instance's id.")
 @click.option("--ca-fingerprint", default="", help="sha256:… of the coordinator's CA; the token's by default.")
 @click.option("--address", default="", help="The IP address to announce and to bind the gate to.")
 @click.option(

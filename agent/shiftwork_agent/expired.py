@@ -9,21 +9,14 @@ import asyncio
 import ssl
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from shiftwork_agent import identity, keys
-from shiftwork_agent.https import Answer, ask
+from shiftwork_agent.https import Answer, ask, nonce
 from shiftwork_agent.layout import Layout
 from shiftwork_contract.errors import Denied, ShiftworkError, Unavailable
 from shiftwork_contract.messages import Certificate
-
-T = TypeVar("T")
-
-
-class Nonce(msgspec.Struct, frozen=True):
-    nonce: str
 
 
 async def renew(layout: Layout, coordinators: list[str]) -> None:
@@ -44,19 +37,19 @@ async def renew(layout: Layout, coordinators: list[str]) -> None:
 
 async def _renewed(layout: Layout, url: str) -> Certificate:
     context = ssl.create_default_context(cafile=str(layout.ca))
-    nonce = _read(url, await ask(f"{url}/v1/join/nonces", context, {}), Nonce).nonce
+    given = await nonce(url, context)
     key = layout.key.read_bytes()
     csr = keys.request(key, identity.load(layout).name)
-    proof = {"nonce": nonce, "csr": csr, "signature": keys.renewal_proof(key, nonce, csr)}
+    proof = {"nonce": given, "csr": csr, "signature": keys.renewal_proof(key, given, csr)}
     body = {"certificate": layout.certificate.read_text(), **proof}
     answer = await ask(f"{url}/v1/join/renewals", context, body)
-    return _read(url, answer, Certificate)
+    return _read(url, answer)
 
 
-def _read(url: str, answer: Answer, kind: type[T]) -> T:
-    if answer.status in (200, 201):
+def _read(url: str, answer: Answer) -> Certificate:
+    if answer.status == 200:
         try:
-            return msgspec.convert(msgspec.json.decode(answer.text), kind)
+            return msgspec.convert(msgspec.json.decode(answer.text), Certificate)
         except msgspec.MsgspecError as err:
             raise Unavailable(f"cannot renew the certificate: the answer of {url} cannot be read: {err}") from err
     if answer.status in (400, 401, 403, 404, 409):

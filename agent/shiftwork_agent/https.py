@@ -55,6 +55,15 @@ async def trusted_ca(url: str, fingerprint: str) -> str:
     return answer.text
 
 
+async def nonce(url: str, context: ssl.SSLContext) -> str:
+    """A number of the coordinator at `url`, to sign something over."""
+    answer = await ask(f"{url}/v1/join/nonces", context, {})
+    try:
+        return str(json.loads(answer.text)["nonce"])
+    except (ValueError, KeyError, TypeError):
+        raise Unavailable(f"cannot prove anything to {url}: HTTP {answer.status}: {answer.problem}") from None
+
+
 async def ask(url: str, context: ssl.SSLContext, body: object = None) -> Answer:
     """GET, or POST where there is a body. Raises Unavailable when no answer comes."""
     import aiohttp

@@ -1,4 +1,4 @@
-"""Joining: from a one-time token, or an operator's approval, to an identity.
+"""Joining: from a one-time token, an operator's approval or a role of AWS to an identity.
 
 The token carries the fingerprint of the coordinator's CA, so the first contact is as safe as the way the token came
 here: `swj_<id>_<secret>_<first 32 hex digits of the SHA-256 of the CA certificate in DER>`. Without a token the
@@ -14,7 +14,7 @@ import re
 import shutil
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shiftwork_agent import identity, status
+from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.config import Config, checked, dump, load_if_there
 from shiftwork_agent.https import Answer, ask, trusted_ca
 from shiftwork_agent.identity import Identity
@@ -35,8 +36,9 @@ ASK_EVERY, TELL_EVERY = 5.0, 60.0
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator typed. `fingerprint` replaces the token's: `sha256:` and at least 32 hex digits. `wait`: for
-    an approval, without a token. `coordinators`: where else to find the coordinator, or another on its data."""
+    """What the operator typed. `fingerprint` replaces the token's: `sha256:` and at least 32 hex digits. Without a
+    token, `wait` for an approval, or `iam`: by this host's role of AWS, which also names it. `coordinators`: where else
+    to find the coordinator, or another on its data."""
 
     url: str
     token: str = ""
@@ -47,6 +49,7 @@ class Wish:
     coordinators: tuple[str, ...] = ()
     force: bool = False
     wait: bool = False
+    iam: bool = False
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -93,25 +96,29 @@ async def join(wish: Wish, layout: Layout, config_file: Path, tell: Callable[[st
 async def _join(
     wish: Wish, layout: Layout, config_file: Path, given: Config, fingerprint: str, tell: Callable[[str], None]
 ) -> Identity:
-    from shiftwork_agent import keys
+    from shiftwork_agent import iam, keys
 
     url, name = given.coordinators[0], given.name
     ca = await trusted_ca(url, fingerprint)
     key = _waiting_key(layout) if wish.wait else keys.new_key()
     body = {"name": name, "csr": keys.request(key, name), "address": wish.address}
-    if wish.wait:
+    if wish.iam:
+        shown = await iam.proof(url, ca, keys.fingerprint(key), os.environ, SystemClock().wall())
+        joined = await _post(f"{url}/v1/join/iam", ca, {**body, "name": wish.name, **shown})
+        name = joined.instance
+    elif wish.wait:
         tell(f"This host asks to join {url} as {name}. Its key has the fingerprint")
         tell(f"  sha256:{keys.fingerprint(key)}")
         tell("Compare it with what `shiftwork approve` shows there. Waiting for approval ...")
         joined = await _approved(url, ca, body, layout, tell)
     else:
-        joined = await _post(url, ca, {"token": wish.token, **body})
+        joined = await _post(f"{url}/v1/join", ca, {"token": wish.token, **body})
     about = keys.described(joined.certificate.encode(), key, instance=joined.instance, name=name)
     _forget(layout)
     identity.save(layout, about, certificate=joined.certificate.encode(), ca=joined.ca.encode(), key=key)
     layout.waiting_key.unlink(missing_ok=True)
     addresses = dict.fromkeys((*(joined.coordinators or (url,)), *given.coordinators[1:]))
-    config = msgspec.structs.replace(given, coordinators=tuple(addresses))
+    config = msgspec.structs.replace(given, coordinators=tuple(addresses), name=name)
     config_file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(config_file, dump(config))
     return about
@@ -160,10 +167,10 @@ def _checked_url(url: str) -> str:
 
 
 def _fingerprint(wish: Wish) -> str:
-    if bool(wish.token) == wish.wait:
-        raise InvalidRequest("cannot join: give either --token T or --wait-for-approval")
+    if [bool(wish.token), wish.wait, wish.iam].count(True) != 1:
+        raise InvalidRequest("cannot join: give one of --token T, --wait-for-approval and --iam")
     match = TOKEN.fullmatch(wish.token)
-    if not match and not wish.wait:
+    if not match and wish.token:
         raise InvalidRequest(
             "cannot use this token: a join token is swj_, three parts joined by _, the last of 32 hex digits;"
             " make one with `shiftwork token create --agent`"
@@ -181,13 +188,14 @@ def _fingerprint(wish: Wish) -> str:
     return given
 
 
-async def _post(url: str, ca: str, body: dict[str, str]) -> Joined:
-    answer = await ask(f"{url}/v1/join", ssl.create_default_context(cadata=ca), body)
+async def _post(url: str, ca: str, body: Mapping[str, object]) -> Joined:
+    answer = await ask(url, ssl.create_default_context(cadata=ca), body)
     if answer.status in (200, 201):
         return _joined(url, answer)
     if answer.status in (401, 403):
         raise Denied(
-            f"cannot join {url}: the token is refused: {answer.problem}; make a new one with `shiftwork token create`"
+            f"cannot join {url}: {answer.problem}; `shiftwork token create` makes a new token, `shiftwork trust list`"
+            " shows which roles may join"
         )
     raise _refusal(url, answer)
 

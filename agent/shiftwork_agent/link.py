@@ -6,6 +6,7 @@ Reports come out of the outbox in order. Readings are not kept: of each group on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -84,6 +85,7 @@ class Link:
         self._news = asyncio.Event()
         self._heard = clock.uptime()
         self._delays = delays()
+        self._hurried = asyncio.Event()
         self._unsupported: set[str] = set()
         self.coordinator = ""
         self.problem = ""
@@ -116,7 +118,18 @@ class Link:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
             while True:
                 await self._one_link(session, next(self._urls))
-                await asyncio.sleep(next(self._delays))
+                await self._pause(next(self._delays))
+
+    async def _pause(self, seconds: float) -> None:
+        self._hurried.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    def hurry(self) -> None:
+        """Something has changed that may let us in: the next try is made at once."""
+        self._delays = delays()
+        self._hurried.set()
 
     async def _one_link(self, session: aiohttp.ClientSession, url: str) -> None:
         problem = ""

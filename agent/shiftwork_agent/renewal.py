@@ -87,6 +87,7 @@ class Renewal:
             return
         self.identity = renewed.identity
         self._link.context = renewed.context
+        self._link.hurry()
         log.info("certificate renewed", extra={"expires": renewed.identity.expires})
 
     async def _child(self, module: str, verb: str, *more: str, data: bytes = b"") -> tuple[int, bytes, str]:

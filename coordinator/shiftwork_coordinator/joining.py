@@ -39,15 +39,17 @@ async def join(store: Store, clock: Clock, authority: Authority, asked: Join) ->
     if token.group:
         check_lands(await group_named(store, token.group), asked.name, token.tags)
     spent = tokens.spend(token)
-    issued = authority.issue(asked.csr, asked.name)
-    row = Instance(
-        name=asked.name,
-        address=asked.address,
-        tags=token.tags,
-        joined_at=clock.now(),
-        certificate_serial=issued.serial,
-    )
-    await store.write(*spent, Put(row), Audit(f"token {token.id}", "instance.join", asked.name, clock.now()))
+    instance = Instance(asked.name, asked.address, token.tags)
+    return await admit(store, clock, authority, instance, asked.csr, f"token {token.id}", *spent)
+
+
+async def admit(
+    store: Store, clock: Clock, authority: Authority, instance: Instance, csr: str, who: str, *also: Change
+) -> tuple[Instance, str]:
+    """The row of the instance, which `who` has proven may join, and its certificate in PEM; `also` commits with it."""
+    issued = authority.issue(csr, instance.name)
+    row = replace(instance, joined_at=clock.now(), certificate_serial=issued.serial)
+    await store.write(*also, Put(row), Audit(who, "instance.join", row.name, clock.now()))
     return row, issued.certificate
 
 

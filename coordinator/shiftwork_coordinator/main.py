@@ -31,6 +31,7 @@ from shiftwork_coordinator.sources.github import GitHub
 from shiftwork_coordinator.sources.s3 import S3
 from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store, prune
 from shiftwork_coordinator.store.lease import RENEW_EVERY
+from shiftwork_coordinator.sts import Sts
 
 log = structlog.get_logger()
 SOCKET, SOCKET_PATH_LIMIT = "shiftwork.sock", 107
@@ -114,7 +115,8 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
         )
         stack.push_async_callback(home.stop)
         await home.start()
-        yield Services(home, authority, bundles, metrics, lease)
+        sts = Sts(os.environ.get("AWS_ENDPOINT_URL_STS", ""))
+        yield Services(home, authority, bundles, metrics, lease, sts=sts)
 
 
 async def _keep_lease(services: Services) -> None:

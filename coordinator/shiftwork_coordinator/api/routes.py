@@ -34,6 +34,7 @@ def table() -> tuple[Route, ...]:
         join,
         output,
         revisions,
+        trust,
     )
     from shiftwork_coordinator.api import tokens as token
 
@@ -43,6 +44,10 @@ def table() -> tuple[Route, ...]:
         Route("GET", "/metrics", Auth.VIEWER, about.metrics),
         Route("GET", "/v1/audit", Auth.ADMIN, about.audit),
         Route("POST", "/v1/join", Auth.JOIN, join.join),
+        Route("POST", "/v1/join/iam", Auth.JOIN, trust.join),
+        Route("POST", "/v1/trust", Auth.ADMIN, trust.add),
+        Route("GET", "/v1/trust", Auth.ADMIN, trust.listed),
+        Route("DELETE", "/v1/trust/{id}", Auth.ADMIN, trust.remove),
         Route("POST", "/v1/join/nonces", Auth.JOIN, join.nonce),
         Route("POST", "/v1/join/renewals", Auth.JOIN, join.renew),
         Route("POST", "/v1/join/requests", Auth.JOIN, approvals.ask),

@@ -19,6 +19,7 @@ from shiftwork_coordinator.nonces import Nonces
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.store import Bundles, Lease
+from shiftwork_coordinator.sts import Sts
 
 T = TypeVar("T")
 BODY_LIMIT = 1 << 20
@@ -38,6 +39,7 @@ class Services(msgspec.Struct, frozen=True):
     links: Links = msgspec.field(default_factory=Links)
     joining: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     nonces: Nonces = msgspec.field(default_factory=Nonces)
+    sts: Sts = msgspec.field(default_factory=Sts)
     attempts: Attempts = msgspec.field(default_factory=Attempts)
 
 

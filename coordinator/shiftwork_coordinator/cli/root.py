@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "bootstrap": (f"{HERE}.bootstrap:bootstrap", "Install agents over SSH and join them, many hosts at once."),
     "revoke": (f"{HERE}.instances:revoke", "Shut an instance out for good."),
     "token": (f"{HERE}.tokens:token", "Make, list and revoke tokens."),
+    "trust": (f"{HERE}.trust:trust", "Let instances join by a role of AWS."),
     "lab": ("shiftwork_coordinator.lab.cli:lab_group", "A whole system on this machine, to play with and to break."),
     "demo": ("shiftwork_coordinator.demo.cli:demo_command", "Start a lab and watch a deployment under traffic."),
 }

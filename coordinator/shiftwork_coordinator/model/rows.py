@@ -285,6 +285,18 @@ class Instance(Row, frozen=True):
     last_seen: float | None = None
 
 
+class TrustedRole(Row, frozen=True):
+    """A role of AWS whose holders may join. `role` may hold * and ?."""
+
+    id: str
+    account: str
+    role: str
+    tags: dict[str, str] = {}
+    any_name: bool = False
+    created_at: float = 0.0
+    created_by: str = ""
+
+
 class JoinRequest(Row, frozen=True):
     """A host that waits for an operator. `fingerprint` is of its key; `address` is what it announces, `remote` where
     it really asked from. Once approved, `certificate` waits for it; it is no secret."""

@@ -33,6 +33,7 @@ from shiftwork_coordinator.model.rows import (
     StoredRevision,
     Target,
     Token,
+    TrustedRole,
 )
 from shiftwork_coordinator.model.status import OPEN
 from shiftwork_coordinator.store import tables
@@ -222,6 +223,9 @@ class Store:
 
     async def tokens(self) -> list[Token]:
         return await self._many(Token)
+
+    async def trusted_roles(self) -> list[TrustedRole]:
+        return await self._many(TrustedRole)
 
     async def join_requests(self) -> list[JoinRequest]:
         return await self._many(JoinRequest)

@@ -71,6 +71,7 @@ pins = _table("pins", _key("url"), _key("identity"))
 instances = _table("instances", _key("name"))
 tokens = _table("tokens", _key("id"))
 join_requests = _table("join_requests", _key("fingerprint"))
+trusted_roles = _table("trusted_roles", _key("id"))
 history = _table(
     "history",
     Column("number", Integer, primary_key=True, autoincrement=True),
@@ -127,5 +128,6 @@ STORED: dict[type, Stored] = {
     rows.Pin: Stored(pins, _pin),
     rows.Instance: Stored(instances, _fields("name")),
     rows.Token: Stored(tokens, _fields("id")),
+    rows.TrustedRole: Stored(trusted_roles, _fields("id")),
     rows.JoinRequest: Stored(join_requests, _fields("fingerprint")),
 }
