@@ -151,6 +151,6 @@ def test_every_route_is_documented_with_its_class() -> None:
     documented = set()
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        for method, path in re.findall(r"`(GET|POST|DELETE) (/[^`?&]*)[^`]*`", cells[0]):
+        for method, path in re.findall(r"`(GET|POST|PUT|DELETE) (/[^`?&]*)[^`]*`", cells[0]):
             documented.add((method, path, cells[1]))
     assert documented == {(route.method, route.path, str(route.auth)) for route in table()}
