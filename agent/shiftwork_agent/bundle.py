@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from shiftwork_agent.disk import Directories, opened, syncfs
+from shiftwork_agent.disk import Directories, opened, syncfs, write_all
 from shiftwork_contract.appspec import APPSPEC_NAMES
 from shiftwork_contract.archive import Content, Limits, Member, members
 from shiftwork_contract.archive_tree import IMPLIED_MODE, Tree
@@ -115,11 +115,11 @@ def _write(directories: Directories, member: Member, content: Content, tree: Tre
 
 def _write_file(name: str, parent: int, member: Member, content: Content, tree: Tree) -> str:
     digest, keep = hashlib.sha256(), tree.keeper(member)
-    with opened(name, _CREATE, parent) as target, open(target, "wb", closefd=False, buffering=0) as writing:
+    with opened(name, _CREATE, parent) as target:
         for piece in content:
             digest.update(piece)
             keep(piece)
-            writing.write(piece)
+            write_all(target, piece)
         os.fchmod(target, member.mode)
         os.utime(target, (member.mtime, member.mtime))
     return digest.hexdigest()

@@ -79,6 +79,13 @@ def exchange(one: str, other: str) -> None:
         raise OSError(error, os.strerror(error), other)
 
 
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """A single write may take less than it is given, where the disk is nearly full."""
+    done = os.write(descriptor, data)
+    while done < len(data):
+        done += os.write(descriptor, memoryview(data)[done:])
+
+
 def copy_content(source: int, target: int) -> None:
     """Copies what is left of one descriptor to another, in the kernel where it can."""
     try:

@@ -21,12 +21,12 @@ import msgspec
 from shiftwork_contract.appspec import APPSPEC_NAMES
 from shiftwork_contract.archive_limits import Limits as Limits
 from shiftwork_contract.archive_pack import pack as pack
-from shiftwork_contract.archive_read import Member, Meter, RawMember, read_tar, read_zip
+from shiftwork_contract.archive_read import Member, Meter, Piece, RawMember, read_tar, read_zip
 from shiftwork_contract.archive_tree import Tree
 from shiftwork_contract.errors import HostileBundle, InvalidRequest
 from shiftwork_contract.revision import BundleType
 
-Content = Iterator[bytes]
+Content = Iterator[Piece]
 DEFAULT = Limits()
 
 
@@ -81,7 +81,7 @@ def inspect(
     )
 
 
-def _digested(content: Content, keep: Callable[[bytes], None]) -> str:
+def _digested(content: Content, keep: Callable[[Piece], None]) -> str:
     digest = hashlib.sha256()
     for piece in content:
         digest.update(piece)

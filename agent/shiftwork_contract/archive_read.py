@@ -18,6 +18,8 @@ from shiftwork_contract.archive_limits import Limits
 from shiftwork_contract.errors import HostileBundle, InvalidRequest
 
 Kind = Literal["file", "dir", "link", "hardlink"]
+Piece = bytes | memoryview
+"""Of a file's content. A view where copying it would cost as much as reading it."""
 PIECE = 256 << 10
 GZIP_MAGIC = b"\x1f\x8b"
 _DAMAGED = (
@@ -71,7 +73,7 @@ class Meter:
             )
 
 
-def read_tar(archive: BinaryIO, meter: Meter, *, gzipped: bool) -> Iterator[tuple[RawMember, Iterator[bytes]]]:
+def read_tar(archive: BinaryIO, meter: Meter, *, gzipped: bool) -> Iterator[tuple[RawMember, Iterator[Piece]]]:
     """A gzipped archive is also taken for a plain one, as tar does."""
     packed = _pieces(archive, meter)
     first = next(packed, b"")
@@ -81,7 +83,7 @@ def read_tar(archive: BinaryIO, meter: Meter, *, gzipped: bool) -> Iterator[tupl
     return _translated(what, _tar_members(what, _Forward(pieces, meter.limits)))
 
 
-def _tar_members(what: str, source: _Forward) -> Iterator[tuple[RawMember, Iterator[bytes]]]:
+def _tar_members(what: str, source: _Forward) -> Iterator[tuple[RawMember, Iterator[Piece]]]:
     with tarfile.open(fileobj=cast(BinaryIO, source), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         while (info := _next(tar, source)) is not None:
             raw = _from_tar(info)
@@ -176,7 +178,7 @@ class _Forward:
         self.last_read = b"".join(parts)
         return self.last_read
 
-    def take(self, count: int) -> Iterator[bytes]:
+    def take(self, count: int) -> Iterator[Piece]:
         while count > 0:
             part = self._take(min(count, PIECE))
             if not part:
@@ -188,12 +190,12 @@ class _Forward:
         while self._take(PIECE):
             pass
 
-    def _take(self, count: int) -> bytes:
+    def _take(self, count: int) -> memoryview:
         if not self._ahead:
             self._ahead = memoryview(next(self._pieces, b""))
-        part, self._ahead = bytes(self._ahead[:count]), self._ahead[count:]
+        part, self._ahead = self._ahead[:count], self._ahead[count:]
         self._position += len(part)
-        self._tail = part[-BLOCK:] if len(part) >= BLOCK else (self._tail + part)[-BLOCK:]
+        self._tail = bytes(part[-BLOCK:]) if len(part) >= BLOCK else (self._tail + part)[-BLOCK:]
         return part
 
 
@@ -221,18 +223,18 @@ def _gunzipped(packed: Iterator[bytes], meter: Meter) -> Iterator[bytes]:
         raise EOFError("it is cut off")
 
 
-def read_zip(archive: BinaryIO, meter: Meter) -> Iterator[tuple[RawMember, Iterator[bytes]]]:
+def read_zip(archive: BinaryIO, meter: Meter) -> Iterator[tuple[RawMember, Iterator[Piece]]]:
     meter.packed = archive.seek(0, 2)
     archive.seek(0)
     return _translated("a zip archive", _zip_members(archive, meter))
 
 
-def _zip_members(archive: BinaryIO, meter: Meter) -> Iterator[tuple[RawMember, Iterator[bytes]]]:
+def _zip_members(archive: BinaryIO, meter: Meter) -> Iterator[tuple[RawMember, Iterator[Piece]]]:
     with zipfile.ZipFile(cast(BinaryIO, _Guarded(archive, meter.limits))) as opened:
         _refuse_overlaps(opened)
         for info in opened.infolist():
             raw = _from_zip(opened, info)
-            content = _zip_content(opened, info, meter) if raw.kind == "file" else iter(())
+            content: Iterator[Piece] = _zip_content(opened, info, meter) if raw.kind == "file" else iter(())
             yield raw, _translated("a zip archive", content)
 
 

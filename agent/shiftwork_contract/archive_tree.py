@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shiftwork_contract.archive_read import Member
+from shiftwork_contract.archive_read import Member, Piece
 from shiftwork_contract.revision import TreeEntry, tree_digest
 from shiftwork_contract.yamlmarks import MAX_BYTES
 
@@ -23,7 +23,7 @@ class Tree:
         self._texts: dict[bytes, bytearray] = {}
         self._tops: set[bytes] = set()
 
-    def keeper(self, member: Member) -> Callable[[bytes], None]:
+    def keeper(self, member: Member) -> Callable[[Piece], None]:
         """Called with each piece of a file's content: counts it, and keeps the text of what may be the AppSpec."""
         text = bytearray()
         top, _, rest = member.path.partition(b"/")
@@ -32,7 +32,7 @@ class Tree:
             self._texts[member.path] = text
         self._sizes[member.path] = 0
 
-        def keep(piece: bytes) -> None:
+        def keep(piece: Piece) -> None:
             self._sizes[member.path] += len(piece)
             if candidate and len(text) <= MAX_BYTES:
                 text.extend(piece)
