@@ -108,8 +108,11 @@ def run(state: Path, config_file: Path) -> None:
     import msgspec
 
     from shiftwork_agent import config
+    from shiftwork_agent.sources import proxy_environment
 
-    settings = msgspec.json.encode(config.load(config_file)).decode()
+    found = config.load(config_file)
+    os.environ.update(proxy_environment(found.proxy, found.no_proxy))
+    settings = msgspec.json.encode(msgspec.structs.replace(found, proxy="")).decode()  # arguments are seen by everybody
     arguments = [version("shiftwork"), str(state), settings]
     isolated = ["-I"] if sys.flags.isolated else []
     os.execv(sys.executable, [sys.executable, *isolated, "-m", "shiftwork_agent.daemon", *arguments])

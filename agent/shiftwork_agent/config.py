@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from shiftwork_agent import sources
 from shiftwork_agent.layout import DEFAULT_SIGNERS
+from shiftwork_agent.sources import GitHubSettings, S3Settings
 from shiftwork_contract.errors import InvalidRequest
 
 ROLLBACK_MOST = 100
@@ -21,8 +23,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     given to hooks as SHIFTWORK_INSTALL_ROOT; empty means the host's own root. `address` is what the agent announces and
     where a gate with an empty host listens. `output_limit` bounds one event's output on disk, in bytes; `keep_commands`
     is how many ended commands keep theirs, `output_keep_bytes` how much they keep in all; `keep_revisions` and
-    `keep_bytes` bound the unpacked revisions. The last four are the host owner's word on what may run here and where it
-    may go, which no message of a coordinator changes; see trust.py and install/roots.py."""
+    `keep_bytes` bound the unpacked revisions. `proxy` is an address, `no_proxy` names hosts that are reached without
+    it. The last four are the host owner's word on what may run here and where it may go, which no message of a
+    coordinator changes; see trust.py and install/roots.py."""
 
     coordinators: tuple[str, ...] = ()
     name: str = ""
@@ -35,6 +38,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_bytes: int = 20 << 30
     log_format: str = "text"
     log_level: str = "info"
+    s3: S3Settings = S3Settings()
+    github: GitHubSettings = GitHubSettings()
+    proxy: str = ""
+    no_proxy: tuple[str, ...] = ()
     require_signed: bool = False
     allowed_signers: str = DEFAULT_SIGNERS
     rollback_window: int = 10
@@ -112,6 +119,7 @@ def _problems(config: Config, joined: bool) -> list[tuple[bool, str]]:
             any(not _is_plain(root) for root in config.allowed_destinations),
             f"allowed_destinations is {list(config.allowed_destinations)}; write absolute paths without `..`",
         ),
+        *sources.problems(config.s3, config.github, config.proxy),
     ]
 
 
@@ -138,7 +146,7 @@ def dump(config: Config) -> bytes:
 
     default = Config()
     values = {
-        field: list(value) if isinstance(value, tuple) else value
+        field: msgspec.to_builtins(value)
         for field in Config.__struct_fields__
         if (value := getattr(config, field)) != getattr(default, field)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class LateInstaller:
 
     def _installer(self) -> Real:
         if self._made is None:
-            from shiftwork_agent.fetch import Fetcher
+            from shiftwork_agent.fetch import Fetcher, own
             from shiftwork_agent.installer import Installer
             from shiftwork_agent.store import Store
             from shiftwork_agent.trust import Policy, Trust
@@ -40,6 +41,7 @@ class LateInstaller:
             fetcher = Fetcher(
                 coordinator=lambda: self.link.coordinator or self._config.coordinators[0],
                 tls=lambda: self.link.context or True,
+                **own(self._config.s3, self._config.github, os.environ, SystemClock().wall),
             )
             config = self._config
             policy = Policy(config.require_signed, config.allowed_signers, config.rollback_window)

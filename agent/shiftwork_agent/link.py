@@ -115,7 +115,7 @@ class Link:
 
     async def run(self) -> None:
         """Until cancelled. Lost links and unreachable coordinators are logged, never raised."""
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as session:
             while True:
                 await self._one_link(session, next(self._urls))
                 await self._pause(next(self._delays))

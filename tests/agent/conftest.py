@@ -60,8 +60,8 @@ class Bench:
     @contextlib.asynccontextmanager
     async def agent(self, **settings: Any) -> AsyncIterator[Agent]:
         self.layout.create()
+        who = Credentials(Identity("i-1", "web-1", 2e9, 3e9), settings.pop("context", None))
         config = Config(**({"coordinators": (self.coordinator.url,)} | settings))
-        who = Credentials(Identity("i-1", "web-1", 2e9, 3e9), None)
         hellos = len(self.coordinator.hellos)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from shiftwork_agent.fetch import Fetcher
+from shiftwork_agent.fetch.http import PART
 from shiftwork_contract.errors import Denied, InvalidRequest, Unavailable
 from shiftwork_contract.revision import Revision
 
@@ -235,3 +237,92 @@ async def test_a_file_on_the_host_is_copied(tmp_path: Path) -> None:
 async def test_an_agent_without_coordinator_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="joined none"):
         await Fetcher().fetch(PUSHED, Kept(tmp_path / "a"))
+
+
+LARGE = bytes(range(256)) * (9 * PART // 512)
+"""Four parts and a half."""
+
+
+async def test_a_large_file_is_read_in_ranges_and_comes_in_order(
+    secure: tuple[Origin, str, Path], tmp_path: Path
+) -> None:
+    """Also when ranges are cut: each goes on where it was, and nothing is asked for twice."""
+    server, url, key = secure
+    sent, third = 0, asyncio.Event()
+    cuts = {PART: 3_000_000, 3 * PART: 10}
+
+    async def ranged(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"])
+        assert wanted and request.headers.get("If-Range", '"one"') == '"one"'
+        start, end = int(wanted[1]), min(int(wanted[2]), len(LARGE) - 1)
+        headers = {"ETag": '"one"', "Content-Range": f"bytes {start}-{end}/{len(LARGE)}"}
+        if start == 2 * PART:
+            third.set()
+        elif start == PART:  # comes only if the next ones are asked for meanwhile
+            await asyncio.wait_for(third.wait(), 10)
+        response = web.StreamResponse(status=206, headers=headers | {"Content-Length": str(end + 1 - start)})
+        await response.prepare(request)
+        stop = start + cuts.pop(start) if start in cuts else end + 1
+        await response.write(LARGE[start:stop])
+        sent += stop - start
+        if stop <= end:
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    server.answers, sink = [ranged], Kept(tmp_path / "a")
+    trust = ssl.create_default_context(cafile=str(key))
+    await Fetcher(public_tls=trust, sleep=Pauses()).fetch(Revision(IDENTITY, url, size=len(LARGE)), sink)
+    assert (tmp_path / "a").read_bytes() == LARGE
+    assert sink.begun == 1 and cuts == {}
+    assert len(LARGE) <= sent < len(LARGE) + PART  # what lay in buffers when a connection was cut
+
+
+async def test_a_file_that_changes_between_two_ranges_is_begun_anew(
+    secure: tuple[Origin, str, Path], tmp_path: Path
+) -> None:
+    server, url, key = secure
+    other = LARGE[::-1]
+    server.answers, sink = [whole(body=LARGE), whole('"two"', other)], Kept(tmp_path / "a")
+    trust = ssl.create_default_context(cafile=str(key))
+    await Fetcher(public_tls=trust, sleep=Pauses()).fetch(Revision(IDENTITY, url), sink)
+    assert (tmp_path / "a").read_bytes() == other and sink.begun == 2
+
+
+async def test_without_a_strong_validator_one_request_brings_all(
+    secure: tuple[Origin, str, Path], tmp_path: Path
+) -> None:
+    server, url, key = secure
+    server.answers = [whole('W/"one"', LARGE)]
+    trust = ssl.create_default_context(cafile=str(key))
+    await Fetcher(public_tls=trust, sleep=Pauses()).fetch(Revision(IDENTITY, url), Kept(tmp_path / "a"))
+    assert (tmp_path / "a").read_bytes() == LARGE
+    assert [request.headers.get("Range", "") for request in server.asked] == [f"bytes=0-{PART - 1}", ""]
+
+
+async def test_what_the_sink_refuses_ends_the_download(secure: tuple[Origin, str, Path], tmp_path: Path) -> None:
+    server, url, key = secure
+    server.answers = [whole(body=LARGE)]
+
+    class Refusing(Kept):
+        async def write(self, piece: bytes) -> None:
+            await super().write(piece)
+            if self._path.stat().st_size > 2 * PART:
+                raise InvalidRequest("hostile")
+
+    trust = ssl.create_default_context(cafile=str(key))
+    with pytest.raises(InvalidRequest, match="hostile"):
+        await Fetcher(public_tls=trust, sleep=Pauses()).fetch(Revision(IDENTITY, url), Refusing(tmp_path / "a"))
+
+
+async def test_what_is_secret_in_an_address_is_not_told(secure: tuple[Origin, str, Path], tmp_path: Path) -> None:
+    server, url, key = secure
+    trust = ssl.create_default_context(cafile=str(key))
+    for answer in (status(404), status(503)):
+        server.answers = [answer]
+        with pytest.raises((InvalidRequest, Unavailable)) as err:
+            await Fetcher(public_tls=trust, sleep=Pauses()).fetch(
+                Revision(IDENTITY, f"{url}?X-Amz-Signature=s3cret"), Kept(tmp_path / "a")
+            )
+        assert "s3cret" not in err.value.message

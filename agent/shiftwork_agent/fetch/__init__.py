@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from shiftwork_agent.fetch.coordinator import Coordinator, Shown
+from shiftwork_agent.fetch.credentials import Chain
 from shiftwork_agent.fetch.file import read
+from shiftwork_agent.fetch.github import OwnGitHub
 from shiftwork_agent.fetch.http import PARTS, Download
+from shiftwork_agent.fetch.s3 import OwnS3
 from shiftwork_agent.fetch.target import Origin, Sink, Target, Tls
+from shiftwork_agent.sources import GitHubSettings, S3Settings
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.place import shown
 from shiftwork_contract.revision import Revision
@@ -34,6 +40,22 @@ def new_session() -> aiohttp.ClientSession:
     )  # fmt: skip
 
 
+class Own(TypedDict):
+    """Ways of this host's own; None is by way of the coordinator."""
+
+    s3: OwnS3 | None
+    github: OwnGitHub | None
+
+
+def own(s3: S3Settings, github: GitHubSettings, environment: Mapping[str, str], now: Callable[[], float]) -> Own:
+    """By the settings."""
+    chain = Chain(environment, now, s3.profile)
+    return {
+        "s3": OwnS3(s3, chain, environment, now) if s3.credentials == "own" else None,
+        "github": OwnGitHub(github) if github.token_file else None,
+    }
+
+
 def _no_coordinator() -> str:
     raise Unavailable("cannot fetch from the coordinator: this agent has joined none")
 
@@ -42,6 +64,7 @@ class Fetcher:
     """Fetches by the scheme of a revision's URL: `coordinator:`, `s3:`, `github:`, `https:`, `file:`.
 
     `coordinator` gives its base URL and `tls` the context with the agent's certificate, both asked at each attempt.
+    With `s3` or `github` this host goes there by itself instead of by way of the coordinator.
     """
 
     def __init__(
@@ -54,9 +77,12 @@ class Fetcher:
         max_bytes: int = MAX_BYTES,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         parts: int = PARTS,
+        s3: OwnS3 | None = None,
+        github: OwnGitHub | None = None,
     ) -> None:
         self._session_factory, self._coordinator = session_factory, Coordinator(coordinator, tls)
         self._public_tls, self._max_bytes, self._sleep, self._parts = public_tls, max_bytes, sleep, parts
+        self._own: dict[str, OwnS3 | OwnGitHub] = ({"s3": s3} if s3 else {}) | ({"github": github} if github else {})
 
     async def fetch(self, revision: Revision, sink: Sink) -> None:
         """Hands the archive to `sink` as it comes; its digest is the sink's to check.
@@ -75,6 +101,7 @@ class Fetcher:
     def _origin(self, session: aiohttp.ClientSession, revision: Revision) -> tuple[Origin, int]:
         """Where to ask, and with how many requests at once."""
         scheme, url = urlsplit(revision.url).scheme, revision.url
+        parts = self._parts if scheme == "s3" else 1
 
         async def kept(fresh: bool) -> Target:
             return self._coordinator.target(revision)
@@ -84,8 +111,10 @@ class Fetcher:
 
         if scheme == "coordinator":
             return kept, 1
+        if scheme in self._own:
+            return partial(self._own[scheme].target, revision), parts
         if scheme in ("s3", "github"):
-            return Shown(session, self._coordinator, revision, self._public_tls), self._parts if scheme == "s3" else 1
+            return Shown(session, self._coordinator, revision, self._public_tls), parts
         if scheme == "https":
             return direct, self._parts
         if scheme == "http":

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from shiftwork_agent.fetch.answers import REDIRECTS, Cut, checked
-from shiftwork_agent.fetch.target import Target, Tls, is_safe
+from shiftwork_agent.fetch.target import Target, Tls
+from shiftwork_agent.sources import is_safe
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.revision import Revision
 

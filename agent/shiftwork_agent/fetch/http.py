@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from shiftwork_agent.fetch.answers import REDIRECTS, Changed, Cut, checked, strong_validator, told
-from shiftwork_agent.fetch.target import Origin, Sink, Target, is_safe
+from shiftwork_agent.fetch.target import Origin, Sink, Target
+from shiftwork_agent.sources import is_safe
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 
 ATTEMPTS = 5
@@ -172,7 +174,7 @@ class Download:
         here = target
         for _ in range(HOPS):
             async with self._session.get(
-                here.url, headers=headers | dict(here.headers), ssl=here.tls, allow_redirects=False
+                _exact(here.url), headers=headers | dict(here.headers), ssl=here.tls, allow_redirects=False
             ) as response:
                 if response.status not in REDIRECTS:
                     yield response
@@ -184,6 +186,11 @@ class Download:
 async def _hand_on(part: asyncio.Task[list[bytes]], sink: Sink) -> None:
     for piece in await part:
         await sink.write(piece)
+
+
+def _exact(url: str) -> URL:
+    """As it was written: a signature holds for these very bytes."""
+    return URL(url, encoded=url.isascii() and " " not in url)
 
 
 def _next(here: Target, response: aiohttp.ClientResponse) -> Target:

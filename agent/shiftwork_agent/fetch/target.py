@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import urlsplit
 
 Tls = ssl.SSLContext | bool
 
@@ -40,18 +38,3 @@ class Target:
 class Origin(Protocol):
     def __call__(self, fresh: bool) -> Awaitable[Target]:
         """Where to ask now; `fresh` after a failure: what was good before may have run out."""
-
-
-def is_safe(url: str, *, loopback: bool) -> bool:
-    """https; or with `loopback` http that never leaves this host."""
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        return True
-    return loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

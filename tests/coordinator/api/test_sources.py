@@ -8,11 +8,14 @@ import logging
 import tarfile
 import uuid
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
 from shiftwork_agent.fetch import Fetcher
@@ -259,3 +262,78 @@ async def test_an_endpoint_that_is_not_there_may_come(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(Unavailable, match="cannot be reached"):
         await resolve(site.home, "web", "s3://bucket/b.tgz")
+
+
+COMMIT = "0123456789" * 4
+
+
+class Twin:
+    """GitHub: an API that wants a token and leads to an archive, which is packed anew each time."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.status, self.url = 302, ""
+
+    async def api(self, request: web.Request) -> web.Response:
+        self.asked.append(("api", request.headers.get("Authorization", "")))
+        location = f"{self.url}/codeload?token=short-s3cret"
+        return web.Response(status=self.status, headers={"Location": location})
+
+    async def archive(self, request: web.Request) -> web.Response:
+        self.asked.append(("archive", request.headers.get("Authorization", "")))
+        assert request.query["token"] == "short-s3cret"
+        return web.Response(body=bundle(top=f"o-r-{COMMIT[:7]}/"), headers={"ETag": f'W/"{len(self.asked)}"'})
+
+
+@pytest.fixture
+async def github(site: Any) -> AsyncIterator[Twin]:
+    twin, app = Twin(), web.Application()
+    app.router.add_get(f"/repos/o/r/tarball/{COMMIT}", twin.api)
+    app.router.add_get("/codeload", twin.archive)
+    async with TestServer(app) as server:
+        twin.url = str(server.make_url("")).rstrip("/")
+        hub = GitHub(twin.url, "ghp_s3cret")
+        site.home.sources = Outside(site.home.store, site.home.clock, S3(), hub, site.data)
+        yield twin
+
+
+async def test_a_commit_is_pinned_by_its_tree_and_fetched_without_the_token(
+    site: Any, github: Twin, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as told, caplog.at_level(logging.DEBUG, "shiftwork_agent"):
+        pinned = await resolve(site.home, "web", f"github:o/r@{COMMIT}")
+        assert pinned == Revision(identity_of(bundle()), f"github:o/r@{COMMIT}")
+        assert await resolve(site.home, "web", f"github:o/r@{COMMIT}#{pinned.identity.replace(':', '=')}") == pinned
+        host = await fetch(site, pinned, tmp_path / "host")
+    assert (host.tree(pinned.identity) / "page").read_text() == "v1"
+    assert github.asked == [("api", "Bearer ghp_s3cret"), ("archive", "")] * 2
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    said = f"{told}{[vars(record) for record in caplog.records if record.name.startswith('shiftwork')]}"
+    assert b"s3cret" not in kept and "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "remedy"),
+    [
+        (404, InvalidRequest, "check owner, repository and commit, and that its token may read them"),
+        (401, InvalidRequest, "give the coordinator another token"),
+        (500, Unavailable, "try again"),
+    ],
+)
+async def test_errors_of_github_name_the_remedy(
+    status: int, kind: type[ShiftworkError], remedy: str, site: Any, github: Twin
+) -> None:
+    github.status = status
+    with pytest.raises(kind) as err:
+        await resolve(site.home, "web", f"github:o/r@{COMMIT}")
+    assert remedy in err.value.message and "s3cret" not in err.value.message
+
+
+def test_settings_of_github(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t\n")
+    made = GitHub.configured({"SHIFTWORK_GITHUB_TOKEN_FILE": str(tmp_path / "token")})
+    assert made._token == "t"
+    with pytest.raises(InvalidRequest, match="SHIFTWORK_GITHUB_TOKEN_FILE"):
+        GitHub.configured({"SHIFTWORK_GITHUB_TOKEN_FILE": str(tmp_path / "none")})
+    with pytest.raises(InvalidRequest, match="write https://"):
+        GitHub.configured({"SHIFTWORK_GITHUB_API": "http://github.example.com"})
