@@ -341,7 +341,7 @@ class Executor:
         self, entry: Entry, event: str, run: EventRun, group: Group, resumed: bool
     ) -> Result | Lost:
         wrote = self._output_reporter(entry.command.id, event)
-        if resumed and run.directory.exists():
+        if resumed:
             result = await self._adopt(entry, run, group, wrote)
             if not isinstance(result, Lost) or result.begun or result.rebooted:
                 return result
@@ -369,7 +369,7 @@ class Executor:
         found = hooks.read_result(run.directory)
         size = found.size if found else min(hooks.output_size(run.directory), run.output_limit)
         wrote(size)
-        return found or hooks.lost(run.directory)
+        return found or hooks.lost(run.directory, entry.begun.boot_id)
 
     def _output_reporter(self, command_id: str, event: str) -> Callable[[int], None]:
         """Reports output up to a size, in pieces, going on after what an earlier agent has reported."""

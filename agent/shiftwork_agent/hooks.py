@@ -226,11 +226,15 @@ async def follow(shim: Shim, directory: Path, limit: int, wrote: Callable[[int],
         pause = min(1.0, pause * 1.1)
 
 
-def lost(directory: Path) -> Lost:
-    """What can be said of an event whose shim is gone. Ends a script that it left running."""
+def lost(directory: Path, boot: str = "") -> Lost:
+    """What can be said of an event whose shim is gone. Ends a script that it left running.
+
+    `boot` is the one in which the command was accepted. It counts where the directory says nothing: what was in there
+    may have been lost with the power, and a script that may have run is not started again.
+    """
     claims = sorted(directory.glob("claim.*"))
     place = _whereabouts(directory.parent)
-    rebooted = place is not None and place.boot_id != boot_id()
+    rebooted = (place.boot_id if place else boot or boot_id()) != boot_id()
     if claims and not rebooted:
         _end_left_over(claims[-1])
     return Lost(begun=bool(claims), rebooted=rebooted)

@@ -168,6 +168,7 @@ class Installer:
                 log.exception("cannot end the interrupted install", extra={"group_id": path.name})
 
     def _recover(self, files: GroupFiles) -> None:
+        files.tidy()
         change = files.change()
         if change is None:
             return
@@ -246,7 +247,8 @@ class Installer:
     def _prune(self, command: Command) -> None:
         installed = {state.installed for state in self.groups()}
         used = {identity for identity, count in self._in_use.items() if count}
-        self.store.prune(installed | used | set(command.keep) | {command.revision.identity})
+        with _translated("cannot remove old revisions"):
+            self.store.prune(installed | used | set(command.keep) | {command.revision.identity})
 
     def _files(self, group_id: str) -> GroupFiles:
         return GroupFiles(self._groups / safe_name(group_id))

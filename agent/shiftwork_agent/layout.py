@@ -6,6 +6,7 @@ beside the store is 0700 and 0600.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -101,16 +102,29 @@ def safe_name(name: str) -> str:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Afterwards, and after a crash at any point, `path` holds either its former content or all of `data`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.rename(path)
+    """Afterwards, and after a crash at any point, `path` holds either its former content or all of `data`.
+
+    If it raises, nothing is left beside `path`; a crash may leave one file, which the next write takes over.
+    """
+    temporary = unfinished(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """Where a new content of `path` is written before it takes the name."""
+    return path.with_name(f".{path.name}.new")
 
 
 def sync_directory(path: Path) -> None:

@@ -7,11 +7,18 @@ once for all that happened meanwhile.
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from shiftwork_agent.layout import sync_directory, write_atomically
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds between two tries while the disk is full."""
 
 
 class Ledger:
@@ -68,23 +75,31 @@ class Ledger:
         return self._written
 
     async def run(self) -> None:
-        """Writes until cancelled. An OSError ends it, and with it the agent: without a disk there is no promise."""
+        """Writes until cancelled. It waits for room on a full disk; any other OSError ends it, and with it the agent:
+        without a disk there is no promise."""
         while True:
             await self._work.wait()
             await self.flush()
             if self.size > self._limit:
-                self.rewrite()
+                self._rewrite_or_grow()
 
     async def flush(self) -> None:
         self._work.clear()
         lines, self._waiting = self._waiting, []
         if lines:
-            await asyncio.shield(asyncio.to_thread(self._write, b"".join(lines)))
+            await self._write_when_there_is_room(b"".join(lines))
         async with self._progress:
             self._written += len(lines)
             self._progress.notify_all()
 
-    def _write(self, data: bytes) -> None:
+    async def _write_when_there_is_room(self, data: bytes) -> None:
+        """Whoever waits for these lines waits longer: nothing is begun that could not be remembered."""
+        while not await asyncio.shield(asyncio.to_thread(self._write, data)):
+            log.error("cannot remember what is done: no room on disk", extra={"path": self.path})
+            await asyncio.sleep(RETRY)
+
+    def _write(self, data: bytes) -> bool:
+        """False, with the file as it was, where the disk is full."""
         self.tries += 1
         self.writing = self.tries
         try:
@@ -92,9 +107,23 @@ class Ledger:
             while view:
                 view = view[os.write(self._descriptor, view) :]
             os.fdatasync(self._descriptor)
+        except OSError as err:
+            if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            os.ftruncate(self._descriptor, self.size)
+            return False
         finally:
             self.writing = 0
         self.size += len(data)
+        return True
+
+    def _rewrite_or_grow(self) -> None:
+        try:
+            self.rewrite()
+        except OSError as err:
+            if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._limit = 2 * self.size
 
     def rewrite(self) -> None:
         """Leaves only what still matters. Lines still queued are written again: readers ignore what they know."""

@@ -88,6 +88,8 @@ def local_command(
     told = _tell if output == "text" else _say_nothing
     try:
         deployment = asyncio.run(_interruptible(LocalRun(wish, layout, SystemClock(), told)))
+    except OSError as err:
+        raise InvalidRequest(f"cannot deploy {bundle}: {err}") from err
     except asyncio.CancelledError:
         raise click.ClickException("ended by SIGTERM") from None
     finally:

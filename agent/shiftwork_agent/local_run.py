@@ -252,6 +252,8 @@ class EventRunner:
                 return await self._scripts(event, self._revision(event), scripts)
         except ShiftworkError as err:
             return Diagnostics(ErrorCode.UNKNOWN_ERROR, "", err.message or str(err))
+        except OSError as err:
+            return Diagnostics(ErrorCode.UNKNOWN_ERROR, "", f"cannot run {event}: {err}")
         return None
 
     def _runs_installed(self, event: str) -> bool:

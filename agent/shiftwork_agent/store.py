@@ -115,7 +115,7 @@ class Store:
 
     def touch(self, identity: str) -> None:
         """Counts as used last, so it is pruned last."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.utime(self._place(identity))
 
     def prune(self, stay: Collection[str]) -> list[str]:

@@ -72,3 +72,10 @@ def test_every_outcome_has_words(event: Path, outcome: str) -> None:
     result = msgspec.convert({"script": 0, "outcome": outcome, "number": 9, "size": 0}, Result)
     told = hooks.diagnose(result, EventRun(event, event, [FakeHook("a.sh")], {}, 1.0, 1), "r1")
     assert bool(told.message) == (outcome != "succeeded") and told.script_name == "a.sh"
+
+
+def test_what_the_power_took_is_not_taken_for_never_begun(event: Path) -> None:
+    """Neither claim nor shim has come to the disk; the ledger says that the event was started."""
+    assert hooks.lost(event, "another") == Lost(begun=False, rebooted=True)
+    assert hooks.lost(event, boot_id()) == Lost(begun=False)
+    assert hooks.lost(event.parent / "Gone", "another").rebooted

@@ -5,114 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.agent.world import FILES, World, old_and_command, write
 
-from shiftwork_agent.fetch.target import Sink
-from shiftwork_agent.installer import Installer
-from shiftwork_contract.archive import inspect, pack
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError
 from shiftwork_contract.messages import Command
-from shiftwork_contract.revision import BundleType, Revision
-
-Tree = Mapping[str, Any]
-"""path -> text of a file, ("link", target), ("dir",), or (text, mode)"""
-
-FILES = "version: 0.0\nos: linux\nfiles:\n  - source: app\n    destination: /srv/app\n"
 
 
 class Killed(BaseException):
     """Stands for kill -9: nothing of ours catches it."""
 
 
-class FromDirectory:
-    """Fetches by packing a directory of the test."""
-
-    def __init__(self) -> None:
-        self.archives: dict[str, Path] = {}
-        self.fetched: list[str] = []
-
-    async def fetch(self, revision: Revision, sink: Sink) -> None:
-        self.fetched.append(revision.identity)
-        await sink.begin()
-        await sink.write(self.archives[revision.identity].read_bytes())
-
-
-class World:
-    def __init__(self, tmp: Path) -> None:
-        self.tmp, self.root, self.state = tmp, tmp / "root", tmp / "state"
-        self.root.mkdir()
-        self.fetcher = FromDirectory()
-        self.step: Callable[[str], None] = lambda name: None
-        self.count = 0
-
-    def installer(self) -> Installer:
-        return Installer(self.state, self.root, self.fetcher, step=lambda name: self.step(name))
-
-    def command(self, files: Tree, appspec: str | None = FILES, group: str = "g", **options: Any) -> Command:
-        self.count += 1
-        source = self.tmp / f"bundle{self.count}"
-        write(source, files)
-        if appspec is not None:
-            (source / "appspec.yml").write_text(appspec)
-        archive = self.tmp / f"bundle{self.count}.tgz"
-        with archive.open("wb") as out:
-            pack(source, out)
-        with archive.open("rb") as made:
-            identity = inspect(made, BundleType.TGZ).identity
-        self.fetcher.archives[identity] = archive
-        return Command(
-            id=f"c{self.count}", deployment_id=f"d-{self.count}", group_id=group, application="a", group="g",
-            sequence=self.count, revision=Revision(identity, "coordinator:"), **options,
-        )  # fmt: skip
-
-    async def deploy(self, files: Tree, appspec: str = FILES, **options: Any) -> Command:
-        command = self.command(files, appspec, **options)
-        installer = self.installer()
-        await installer.prepare(command)
-        await installer.install(command)
-        return command
-
-    def tree(self) -> dict[str, tuple[Any, ...]]:
-        return snapshot(self.root)
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def write(root: Path, files: Tree) -> None:
-    for name, what in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(what, tuple) and what[0] == "link":
-            path.symlink_to(what[1])
-        elif isinstance(what, tuple) and what[0] == "dir":
-            path.mkdir(exist_ok=True)
-        else:
-            text, mode = what if isinstance(what, tuple) else (what, 0o644)
-            path.write_text(text)
-            path.chmod(mode)
-            os.utime(path, (1_700_000_000, 1_700_000_000))
-
-
-def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
-    found: dict[str, tuple[Any, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        name, info = str(path.relative_to(root)), path.lstat()
-        if path.is_symlink():
-            found[name] = ("link", str(path.readlink()))
-        elif path.is_dir():
-            found[name] = ("dir", stat.S_IMODE(info.st_mode))
-        else:
-            found[name] = ("file", path.read_bytes(), stat.S_IMODE(info.st_mode), info.st_uid, int(info.st_mtime))
-    return found
 
 
 def test_links_of_world_are_what_they_seem(world: World) -> None:
@@ -126,7 +37,7 @@ async def test_files_directories_links_and_modes_arrive(world: World) -> None:
          "app/to": ("link", "sub"), "app/out": ("link", "/nowhere")}
     )  # fmt: skip
     tree = world.tree()
-    assert tree["srv/app/a.txt"] == ("file", b"A", 0o644, os.getuid(), 1_700_000_000)
+    assert tree["srv/app/a.txt"] == ("file", b"A", 0o644, os.getuid(), os.getgid(), 1_700_000_000 * 10**9)
     assert tree["srv/app/run.sh"][2] == 0o755 and tree["srv/app/sub/d"][2] == 0o600
     assert tree["srv/app/to"] == ("link", "sub") and tree["srv/app/out"] == ("link", "/nowhere")
     assert tree["srv/app/empty"][0] == "dir" and "srv/app/.h" in tree
@@ -289,6 +200,40 @@ async def test_a_revision_is_fetched_once_and_again_only_if_a_script_has_changed
     assert len(world.fetcher.fetched) == 2, "the first group runs from that tree"
 
 
+async def test_a_tree_that_may_be_running_is_not_replaced(world: World) -> None:
+    command = await world.deploy({"app/a": "1"})
+    inside = world.installer().bundle_dir(command.revision.identity) / "app/a"
+    inside.write_text("changed")
+    await world.installer().prepare(command, serving=True)
+    assert inside.read_text() == "changed", "the application may run from there"
+    await world.installer().prepare(command)
+    assert inside.read_text() == "1"
+
+
+async def test_strict_leaves_the_judgement_to_the_events(world: World) -> None:
+    await world.deploy({"app/a": "1"})
+    command = world.command({"app/a": "2"}, FILES.replace("source: app", "source: nope"), compat="strict")
+    await world.installer().prepare(command)
+    with pytest.raises(InvalidRequest, match="nope"):
+        await world.installer().install(command)
+    with pytest.raises(InvalidRequest, match="nope"):
+        await world.installer().prepare(msgspec.structs.replace(command, compat=""))
+
+
+async def test_a_named_appspec_stays_with_its_revision(world: World) -> None:
+    spec = FILES + "hooks:\n  ApplicationStop:\n    - location: {}\n"
+    made = world.command({"app/a": "1", "one.yml": spec.format("one.sh")}, spec.format("no.sh"))
+    first = msgspec.structs.replace(made, appspec="one.yml")
+    await world.installer().install(first)
+    second = world.command({"app/a": "2"}, spec.format("two.sh"))
+    assert world.installer().appspec(second, installed=True).hooks_for("ApplicationStop")[0].location == "one.sh"
+    with pytest.raises(InvalidRequest, match=r"other\.yml"):
+        await world.installer().prepare(msgspec.structs.replace(first, appspec="other.yml"))
+    (world.installer().bundle_dir(first.revision.identity) / "l.yml").symlink_to("one.yml")
+    with pytest.raises(InvalidRequest, match=r"l\.yml"):
+        world.installer().appspec(msgspec.structs.replace(first, appspec="l.yml"))
+
+
 async def test_a_bundle_without_appspec_fails_prepare(world: World) -> None:
     with pytest.raises(InvalidRequest, match="no AppSpec by this name"):
         await world.installer().prepare(world.command({"app/a": "1"}, appspec=None))
@@ -338,32 +283,9 @@ async def test_what_a_beforeinstall_script_may_put_right_passes_prepare(world: W
     assert world.tree()["srv/app/a"][1] == b"1"
 
 
-OLD: Tree = {
-    "app/same": "1", "app/mode": ("1", 0o644), "app/gone": "1", "app/gonedir/x": "1", "app/was_file": "1",
-    "app/was_dir/x": "1", "app/was_dir/deep/y": "1", "app/was_link": ("link", "x"), "app/emptied/x": "1",
-}  # fmt: skip
-NEW: Tree = {
-    "app/same": "2", "app/mode": ("2", 0o755), "app/was_file/now/dir": "2", "app/was_dir": "2", "app/was_link": "2",
-    "app/new/deep/file": "2", "app/new/link": ("link", "deep"), "app/foreign": "2", "app/foreign_link": "2",
-}  # fmt: skip
-FOREIGN: Tree = {
-    "srv/app/foreign": ("mine", 0o640), "srv/app/foreign_link": ("link", "/mine"), "srv/app/emptied/mine": "mine",
-    "srv/other": "mine",
-}  # fmt: skip
-MODES = FILES + "file_exists_behavior: OVERWRITE\npermissions:\n  - object: /srv/app/same\n    mode: 600\n"
-
-
-async def _old_and_command(world: World) -> Command:
-    await world.deploy({**OLD, "app/replaced": "1"})
-    write(world.root, FOREIGN)
-    command = world.command(NEW, MODES)
-    await world.installer().prepare(command)
-    return command
-
-
 async def test_a_kill_at_every_step_ends_in_the_former_or_the_new_state(tmp_path: Path) -> None:
     reference = World(_made(tmp_path / "reference"))
-    command = await _old_and_command(reference)
+    command = await old_and_command(reference)
     former, steps = reference.tree(), list[str]()
     reference.step = steps.append
     await reference.installer().install(command)
@@ -372,7 +294,7 @@ async def test_a_kill_at_every_step_ends_in_the_former_or_the_new_state(tmp_path
     ended = set()
     for kill_at in range(len(steps)):
         world = World(_made(tmp_path / str(kill_at)))
-        command = await _old_and_command(world)
+        command = await old_and_command(world)
         world.step = _killer(kill_at)
         with pytest.raises(Killed):
             await world.installer().install(command)
@@ -387,7 +309,7 @@ async def test_a_kill_at_every_step_ends_in_the_former_or_the_new_state(tmp_path
 async def test_a_kill_at_every_step_of_the_recovery_too(tmp_path: Path) -> None:
     """Forward from a kill while swapping, and back from a failed swap, both cut once more at every step."""
     reference = World(_made(tmp_path / "reference"))
-    command = await _old_and_command(reference)
+    command = await old_and_command(reference)
     former, steps = reference.tree(), list[str]()
     reference.step = steps.append
     await reference.installer().install(command)
@@ -395,7 +317,7 @@ async def test_a_kill_at_every_step_of_the_recovery_too(tmp_path: Path) -> None:
     for swap in (steps.index("swapping") + 5, len(steps) - 12):
         for again in range(0, 60):
             world = World(_made(tmp_path / f"{swap}-{again}"))
-            command = await _old_and_command(world)
+            command = await old_and_command(world)
             world.step = _killer(swap)
             with pytest.raises(Killed):
                 await world.installer().install(command)
@@ -413,7 +335,7 @@ async def test_a_swap_that_fails_goes_back_and_a_kill_on_the_way_back_too(tmp_pa
     for fail_at in ("swap /srv/app/was_dir", "swap /srv/app/same", "installed"):
         for again in range(0, 80):
             world = World(_made(tmp_path / f"{fail_at.replace('/', '_')}{again}"))
-            command = await _old_and_command(world)
+            command = await old_and_command(world)
             former = world.tree()
             world.step = _failing(fail_at, again)
             with pytest.raises((ShiftworkError, Killed)) as err:
@@ -471,6 +393,6 @@ def _assert_whole(world: World, command: Command, former: Any, new: Any, when: s
     wanted = command.deployment_id if side == "new" else "d-1"
     assert world.installer().installed("g").installed_by == wanted, when
     group = world.state / "groups/g"
-    assert sorted({path.name for path in group.iterdir()} - {"phase"}) == ["installed.json", "originals"], when
+    assert sorted(path.name for path in group.iterdir()) == ["installed.json", "originals"], when
     assert len(list((group / "originals").iterdir())) == (2 if side == "new" else 0), when
     return side

@@ -105,6 +105,22 @@ async def test_a_script_that_ignores_term_is_killed(stage: Stage) -> None:
     assert result == Result(0, "timed_out", signal.SIGKILL, 0)
 
 
+async def test_children_of_a_script_that_is_ended_end_with_it(stage: Stage) -> None:
+    forking = "#!/bin/sh\ntrap '' TERM\nfor n in 1 2 3; do sh -c 'sh -c \"sleep 60\" & wait' & echo $!; done\nwait\n"
+    result, output = await stage.run(stage.script(forking, timeout=0.3))
+    assert isinstance(result, Result) and result.outcome == "timed_out"
+    children = [int(line) for line in output.split()]
+    assert len(children) == 3 and all(shim._stat(pid)[:1] in ([], [b"Z"]) for pid in children)
+
+
+async def test_binary_output_is_kept_byte_for_byte(stage: Stage) -> None:
+    event = stage.event(stage.script("printf '\\000\\377\\033[31mred\\n'; exit 1\n"))
+    stage.shim.submit(event)
+    result, output = await stage.end(event)
+    assert output == b"\0\xff\x1b[31mred\n"
+    assert hooks.diagnose(result, event, "r1").log_tail == "\0\ufffd\x1b[31mred\n"
+
+
 async def test_the_events_limit_covers_all_its_scripts(stage: Stage) -> None:
     scripts = [stage.script("sleep 0.2\n"), stage.script("sleep 60\n")]
     result, _ = await stage.run(*scripts, limit=0.5)
@@ -144,6 +160,10 @@ async def test_a_missing_script_and_one_behind_a_link_are_not_run(stage: Stage) 
     (stage.bundle / "link.sh").symlink_to("/bin/true")
     result, _ = await stage.run(FakeHook("link.sh"))
     assert isinstance(result, Result) and result.outcome == "link"
+    (stage.directory / "claim.0").unlink()
+    (stage.bundle / "bin").symlink_to("/bin")
+    result, _ = await stage.run(FakeHook("bin/true"))
+    assert isinstance(result, Result) and result.outcome == "link"
 
 
 async def test_a_script_that_is_not_executable_is_made_so(stage: Stage) -> None:
@@ -159,7 +179,7 @@ async def test_a_bad_interpreter_is_told(stage: Stage) -> None:
 
 
 async def test_a_flood_of_output_is_bounded_and_keeps_its_end(stage: Stage) -> None:
-    script = stage.script("head -c 30000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1\n")
+    script = stage.script("head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1\n")
     event = stage.event(script, output_limit=100_000)
     stage.shim.submit(event)
     result, output = await stage.end(event)

@@ -23,10 +23,11 @@ from shiftwork_agent.disk import Directories, copy_content, opened, remove, sync
 from shiftwork_agent.install import looks
 from shiftwork_agent.install.host import look
 from shiftwork_agent.install.model import FORMAT, Adjust, Change, Drop, Installed, Put
-from shiftwork_agent.layout import sync_directory, write_atomically
+from shiftwork_agent.layout import sync_directory, unfinished, write_atomically
 from shiftwork_contract.errors import ShiftworkError
 
 Step = Callable[[str], None]
+PHASES = ("swapping", "reverting", "committed", "staging")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -39,6 +40,13 @@ class GroupFiles:
 
     def create(self) -> None:
         self.originals.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def tidy(self) -> None:
+        """Removes what a kill has left of a write, and a phase without a change, which means nothing."""
+        for name in ("installed.json", "change.json"):
+            unfinished(self.directory / name).unlink(missing_ok=True)
+        if not (self.directory / "change.json").exists():
+            self._forget_phase()
 
     def installed(self, group_id: str = "") -> Installed:
         try:
@@ -63,25 +71,34 @@ class GroupFiles:
             return None
 
     def begin(self, change: Change) -> None:
-        (self.directory / "phase").unlink(missing_ok=True)
-        sync_directory(self.directory)
+        self._forget_phase()
+        self._phase("staging").touch(mode=0o600)
         write_atomically(self.directory / "change.json", msgspec.json.encode(change))
 
     def phase(self) -> str:
-        try:
-            return (self.directory / "phase").read_text()
-        except FileNotFoundError:
-            return "staging"
+        return next((phase for phase in PHASES if self._phase(phase).exists()), "staging")
 
     def enter(self, phase: str) -> None:
-        write_atomically(self.directory / "phase", phase.encode())
+        """A rename and nothing else: on a full disk there must be a way back."""
+        self._phase(self.phase()).rename(self._phase(phase))
+        sync_directory(self.directory)
+
+    def _phase(self, name: str) -> Path:
+        return self.directory / f"phase.{name}"
+
+    def _forget_phase(self) -> None:
+        found = [place for phase in PHASES if (place := self._phase(phase)).exists()]
+        for place in found:
+            place.unlink()
+        if found:
+            sync_directory(self.directory)
 
     def end(self, step: Step) -> None:
         """The change first: a phase without a change means nothing."""
         (self.directory / "change.json").unlink(missing_ok=True)
         sync_directory(self.directory)
         step("forget the phase")
-        (self.directory / "phase").unlink(missing_ok=True)
+        self._forget_phase()
 
 
 class Applier:
