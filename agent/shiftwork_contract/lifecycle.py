@@ -18,6 +18,8 @@ class LifecycleEvent(StrEnum):
     BEFORE_INSTALL = "BeforeInstall"
     INSTALL = "Install"
     AFTER_INSTALL = "AfterInstall"
+    ALLOW_TEST_TRAFFIC = "AllowTestTraffic"
+    AFTER_ALLOW_TEST_TRAFFIC = "AfterAllowTestTraffic"
     APPLICATION_START = "ApplicationStart"
     VALIDATE_SERVICE = "ValidateService"
     BEFORE_ALLOW_TRAFFIC = "BeforeAllowTraffic"

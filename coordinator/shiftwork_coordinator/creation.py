@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from shiftwork_contract.appspec_lambda import reversed_spec, written
 from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.resource import content_of, reversed_resource
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
@@ -138,15 +138,20 @@ def rollback_rows(
     return deployment, rows
 
 
+def token_of(deployment: Deployment, name: str) -> str:
+    """What marks the things that a deployment makes for a resource, so that they are made once."""
+    return f"{deployment.id}.{name}"
+
+
 def _reversed(targets: Mapping[str, Target], wanted: Rollback) -> str:
     """The AppSpec that a rollback of resources carries out; empty where there is no AppSpec beside the bundle."""
     moved = [t.resource for name, t in targets.items() if t.resource is not None and name not in wanted.skip]
-    return written(reversed_spec(moved)) if moved else ""
+    return content_of(reversed_resource(one, "") for one in moved) if moved else ""
 
 
 def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, now: float) -> Target:
     row = Target(deployment.id, target.instance, address=target.address, look=first_look(deployment))
     if target.resource is not None:
-        row = replace(row, resource=reversed_spec([target.resource]).resources[0])
+        row = replace(row, resource=reversed_resource(target.resource, token_of(deployment, target.instance)))
     why = wanted.skip.get(target.instance)
     return row if why is None else replace(row, status=TargetStatus.SKIPPED, error_message=why, completed_at=now)

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from shiftwork_contract.appspec_lambda import FunctionShift, LambdaAppSpec, parse_lambda, written
+from shiftwork_contract.appspec_lambda import FunctionShift, LambdaAppSpec, parse_lambda
 from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.resource import content_of
 from shiftwork_coordinator.aws.clients import call
 from shiftwork_coordinator.creation import first_look
 from shiftwork_coordinator.model.rows import Deployment, Target
@@ -70,7 +71,7 @@ def columns(spec: LambdaAppSpec) -> dict[str, Any]:
     return {
         "platform": "Lambda",
         "deployment_type": "BLUE_GREEN",
-        "appspec_content": written(spec),
+        "appspec_content": content_of(spec.resources),
         "functions": spec.hooks,
     }
 

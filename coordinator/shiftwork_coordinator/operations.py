@@ -9,9 +9,9 @@ import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.appspec import appspec_name
-from shiftwork_contract.appspec_lambda import revision_of
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.place import parse_place
+from shiftwork_contract.resource import revision_of
 from shiftwork_contract.revision import Revision, Signed, parse_reference
 from shiftwork_contract.statement import facts, fitting
 from shiftwork_coordinator import alarms, functions, shifters
@@ -119,7 +119,9 @@ async def _drafted(home: Coordinator, asked: CreateDeployment, who: str) -> Draf
     config = effective_config(refuse_other_platform(named, group.settings.platform), group.settings)
     if group.settings.platform == "Lambda":
         spec = await functions.wanted(asked.appspec_content, asked.function, group.settings)
-        deployment = replace(await _row(home, asked, who, group, config, revision_of(spec)), **functions.columns(spec))
+        deployment = replace(
+            await _row(home, asked, who, group, config, revision_of(spec.resources)), **functions.columns(spec)
+        )
         return Drafted(deployment, functions.targets(deployment, spec), group)
     everybody = await home.store.instances()
     instances = matching(everybody, group.settings.instances)

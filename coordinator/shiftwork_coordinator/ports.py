@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.messages import GateState
 from shiftwork_contract.place import Reference
+from shiftwork_contract.resource import Resource
 from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.model.arrangement import Arrangement
 
 
 class Clock(Protocol):
@@ -157,11 +158,13 @@ class Sources(Protocol):
 
 
 class ShiftReading(msgspec.Struct, frozen=True):
-    """One resource at one moment: the share of traffic that its replacement has (None = not to be told), and whether
-    the replacement can take traffic. `fatal`: it never will as things are; `detail` is for people."""
+    """One resource at one moment: the share of traffic that its replacement has (None = not to be told), whether the
+    replacement can take traffic, and which arrangements are in force. `fatal`: as things are it never will; `detail` is
+    for people."""
 
     weight: float | None
     ready: bool = True
+    holds: frozenset[Arrangement] = frozenset()
     fatal: bool = False
     detail: str = ""
 
@@ -173,7 +176,7 @@ class HookCall(msgspec.Struct, frozen=True):
     deployment_id: str
     function: str
     event: str
-    resource: FunctionShift
+    resource: Resource
 
 
 class HookAnswer(msgspec.Struct, frozen=True):
@@ -181,19 +184,28 @@ class HookAnswer(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class TrafficShifter(Protocol):
-    """The platform whose resources' traffic is shifted by weights."""
+R = TypeVar("R", contravariant=True)
 
-    async def check(self, resources: Sequence[FunctionShift]) -> Sequence[Problem]:
+
+class TrafficShifter(Protocol[R]):
+    """A platform whose resources' traffic is shifted by weights; R is its kind of resource."""
+
+    async def check(self, resources: Sequence[R]) -> Sequence[Problem]:
         """What would go wrong: unknown resource, original elsewhere than said, replacement missing, no rights."""
 
-    async def set_weight(self, resource: FunctionShift, weight: float) -> None:
+    async def set_weight(self, resource: R, weight: float) -> None:
         """Ask that the replacement has this share of the traffic, 0 to 1. As it stands is fine. Raises Unavailable or
         InvalidRequest."""
 
-    async def weights(self, resources: Sequence[FunctionShift]) -> Mapping[str, ShiftReading]:
+    async def arrange(self, resource: R, wanted: Arrangement) -> None:
+        """Ask for an arrangement of original and replacement. What is there already is not made again; may be called
+        again after a crash at any point. Raises like `set_weight`."""
+
+    async def readings(self, resources: Sequence[R]) -> Mapping[str, ShiftReading]:
         """A reading for every resource, by name; one that cannot be told with the reason, instead of an exception."""
 
+
+class HookFunctions(Protocol):
     async def invoke(self, call: HookCall, *, wait: bool) -> HookAnswer | None:
         """Invokes a hook function. With `wait` its answer is what it returned, else None: it answers by itself later.
         Raises Unavailable or InvalidRequest when it could not be invoked."""

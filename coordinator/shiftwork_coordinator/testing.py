@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import GateState
+from shiftwork_contract.resource import Resource
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.ports import (
     AlarmReading,
     HookAnswer,
@@ -202,12 +203,14 @@ class MemoryShifter:
 
     def __post_init__(self) -> None:
         self.has: dict[str, float] = {}
+        self.arranged: dict[str, Arrangement] = {}
+        self.arrangements: list[tuple[str, Arrangement]] = []
         self._shows: dict[str, tuple[float, int]] = {}
 
-    async def check(self, resources: Sequence[FunctionShift]) -> Sequence[Problem]:
+    async def check(self, resources: Sequence[Resource]) -> Sequence[Problem]:
         return [Problem(self.fatal[one.name], instance=one.name) for one in resources if one.name in self.fatal]
 
-    async def set_weight(self, resource: FunctionShift, weight: float) -> None:
+    async def set_weight(self, resource: Resource, weight: float) -> None:
         if self.unreachable:
             raise Unavailable("cannot reach the platform")
         if self.refuses:
@@ -217,7 +220,14 @@ class MemoryShifter:
             self._shows[resource.name] = (self.has.get(resource.name, 0.0), self.slow)
             self.has[resource.name] = weight
 
-    async def weights(self, resources: Sequence[FunctionShift]) -> Mapping[str, ShiftReading]:
+    async def arrange(self, resource: Resource, wanted: Arrangement) -> None:
+        if self.unreachable:
+            raise Unavailable("cannot reach the platform")
+        if self.arranged.get(resource.name) is not wanted:
+            self.arrangements.append((resource.name, wanted))
+            self.arranged[resource.name] = wanted
+
+    async def readings(self, resources: Sequence[Resource]) -> Mapping[str, ShiftReading]:
         return {one.name: self._reading(one.name) for one in resources}
 
     async def invoke(self, call: HookCall, *, wait: bool) -> HookAnswer | None:
@@ -234,7 +244,9 @@ class MemoryShifter:
         before, left = self._shows.get(name, (0.0, 0))
         self._shows[name] = (before, max(0, left - 1))
         shown = before if left else self.has.get(name, 0.0)
-        return ShiftReading(shown, ready=name not in self.not_ready)
+        ready, arranged = name not in self.not_ready, self.arranged.get(name)
+        holds = frozenset({arranged} if arranged and ready else ())
+        return ShiftReading(shown, ready=ready, holds=holds)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from shiftwork_coordinator import functions
 from shiftwork_coordinator.model.settings import FunctionHooks, GroupSettings
 from shiftwork_coordinator.ports import HookAnswer
 from shiftwork_coordinator.shifters import lambda_
+from shiftwork_coordinator.shifters.hook_functions import _answer
 from shiftwork_coordinator.shifters.lambda_ import LambdaAliases
 
 ONE = FunctionShift("orders", "orders", "live", "1", "2")
@@ -53,7 +54,7 @@ async def test_weights_are_set_and_read_back(orders: Any) -> None:
     for weight, expected in ((0.1, ("1", {"2": 0.1})), (0.5, ("1", {"2": 0.5})), (1.0, ("2", {})), (0.0, ("1", {}))):
         await driver.set_weight(ONE, weight)
         assert alias(orders) == expected
-        assert (await driver.weights([ONE]))["orders"].weight == weight
+        assert (await driver.readings([ONE]))["orders"].weight == weight
 
 
 async def test_what_is_as_wanted_is_not_written_again(orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +72,7 @@ async def test_routes_left_by_an_interrupted_run_are_named_and_replaced(orders: 
     (problem,) = await driver.check([ONE])
     assert not problem.fatal
     assert "version 7 (30%)" in problem.message
-    assert (await driver.weights([ONE]))["orders"].weight is None
+    assert (await driver.readings([ONE]))["orders"].weight is None
     await driver.set_weight(ONE, 0.1)
     assert alias(orders) == ("1", {"2": 0.1})
 
@@ -98,7 +99,7 @@ async def test_an_alias_that_somebody_moved_is_fatal_and_left_alone(orders: Any)
     orders.update_function_code(FunctionName="orders", ZipFile=code("3"), Publish=True)
     orders.update_alias(FunctionName="orders", Name="live", FunctionVersion="3")
     driver = LambdaAliases(SETTINGS)
-    reading = (await driver.weights([ONE]))["orders"]
+    reading = (await driver.readings([ONE]))["orders"]
     assert reading.fatal
     assert "somebody else has moved it" in reading.detail
     with pytest.raises(InvalidRequest, match="somebody else has moved it"):
@@ -142,7 +143,7 @@ async def test_a_version_takes_traffic_when_it_is_active_and_provisioned(
         return answers[operation]
 
     monkeypatch.setattr(lambda_, "call", answering)
-    reading = (await LambdaAliases(SETTINGS).weights([ONE]))["orders"]
+    reading = (await LambdaAliases(SETTINGS).readings([ONE]))["orders"]
     assert (reading.ready, reading.fatal) == (ready, fatal)
 
 
@@ -160,12 +161,12 @@ async def test_a_version_takes_traffic_when_it_is_active_and_provisioned(
     ],
 )
 def test_answers(text: bytes, error: str, expected: HookAnswer) -> None:
-    assert lambda_._answer(text, error) == expected
+    assert _answer(text, error) == expected
 
 
 @pytest.mark.parametrize("text", [b"null", b"", b'{"status": "ok"}', b"\xff"])
 def test_an_answer_that_says_nothing_is_a_failure_that_says_what_to_return(text: bytes) -> None:
-    answer = lambda_._answer(text, "")
+    answer = _answer(text, "")
     assert answer.status == "Failed"
     assert "it must return" in answer.message
 

@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from shiftwork_coordinator.model.arrangement import Arrangement
+
 
 class Register(msgspec.Struct, frozen=True):
     """Put the instance back into every balancer of the group."""
@@ -29,6 +31,14 @@ class SetWeight(msgspec.Struct, frozen=True):
     verb: ClassVar[Literal["weight"]] = "weight"
 
 
+class Arrange(msgspec.Struct, frozen=True):
+    """Bring original and replacement into this arrangement."""
+
+    instance: str
+    wanted: Arrangement
+    verb: ClassVar[Literal["arrange"]] = "arrange"
+
+
 class Invoke(msgspec.Struct, frozen=True):
     """Invoke the hook function of this event, whose run is in a row."""
 
@@ -37,4 +47,4 @@ class Invoke(msgspec.Struct, frozen=True):
     verb: ClassVar[Literal["invoke"]] = "invoke"
 
 
-Action = Register | Deregister | SetWeight | Invoke
+Action = Register | Deregister | SetWeight | Arrange | Invoke

@@ -6,12 +6,12 @@ It may be called at any time and any number of times; given the same rows and ob
 from __future__ import annotations
 
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.engine import alarms, verdict
+from shiftwork_coordinator.engine import alarms, arrange, verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.rollback import rollback, wanted
-from shiftwork_coordinator.engine.shift import assert_weight, unsettled
+from shiftwork_coordinator.engine.shift import assert_weight
 from shiftwork_coordinator.engine.targets import advance
 from shiftwork_coordinator.engine.traffic import asked_since, assert_traffic
 from shiftwork_coordinator.engine.verdict import Tally
@@ -21,7 +21,7 @@ from shiftwork_coordinator.model.status import DECIDED, ENDED, DeploymentStatus,
 
 D, T = DeploymentStatus, TargetStatus
 
-STOPS = frozenset({"MANUAL_STOP", alarms.ALARM_ACTIVE, alarms.ALARM_UNREADABLE})
+STOPS = frozenset({"MANUAL_STOP", alarms.ALARM_ACTIVE, alarms.ALARM_UNREADABLE, arrange.READY_TIMEOUT})
 """What a deployment was halted for that ends it as Stopped, in CodeDeploy's words, and not as Failed."""
 FIRST_FACTS = 10.0
 """Seconds that a batch waits for the first readings of all its candidates before it goes on without them."""
@@ -38,6 +38,7 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
         _heed_alarms(draft)
         for instance in draft.targets:
             advance(draft, instance)
+        arrange.note_ready(draft)
         _judge(draft)
         _start_next(draft)
         _note_capacity(draft)
@@ -45,6 +46,7 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
     for target in draft.targets.values():
         assert_traffic(draft, target)
         assert_weight(draft, target)
+        arrange.assert_arranged(draft, target)
     return draft.decision()
 
 
@@ -110,21 +112,16 @@ def _previous(draft: Draft) -> Revision | None:
 
 def _heed_operator(draft: Draft) -> None:
     if draft.stopping and not draft.halted:
-        _halt(draft, "MANUAL_STOP", _stopped_by(draft))
+        draft.halt("MANUAL_STOP", _stopped_by(draft))
 
 
 def _heed_alarms(draft: Draft) -> None:
     if not draft.halted and (halt := alarms.heed(draft)) is not None:
-        _halt(draft, halt.code, halt.message)
+        draft.halt(halt.code, halt.message)
 
 
 def _stopped_by(draft: Draft) -> str:
     return f"stopped by {draft.snapshot.request.stop_by or 'an operator'}"
-
-
-def _halt(draft: Draft, code: str, message: str) -> None:
-    draft.update(halted_code=code, halted_message=message, halted_at=draft.now)
-    draft.tell("halted", code=code, message=message)
 
 
 def tally(draft: Draft) -> Tally:
@@ -144,7 +141,7 @@ def tally(draft: Draft) -> Tally:
 def _judge(draft: Draft) -> None:
     problem = verdict.too_many_failed(tally(draft), draft.deployment.config.max_failed)
     if problem and not draft.halted:
-        _halt(draft, verdict.HEALTH_CONSTRAINTS, problem)
+        draft.halt(verdict.HEALTH_CONSTRAINTS, problem)
     if draft.halted:
         for target in draft.with_status(T.PENDING):
             _skip(draft, target)
@@ -253,7 +250,7 @@ def _hold(draft: Draft, candidates: list[Candidate]) -> None:
     until = since + draft.limits.healthy_wait
     short = f"{draft.in_service()} targets in service, minimum {draft.deployment.floor}: no further one may be taken"
     if draft.now >= until:
-        _halt(draft, verdict.HEALTH_CONSTRAINTS, f"{short} for {draft.limits.healthy_wait:g} s")
+        draft.halt(verdict.HEALTH_CONSTRAINTS, f"{short} for {draft.limits.healthy_wait:g} s")
         draft.wake(draft.now)
         return
     draft.wait("FLOOR", short, since=since, until=until)
@@ -281,7 +278,7 @@ def _finish(draft: Draft) -> None:
         return
     problem = "" if draft.halted else verdict.nothing_succeeded(tally(draft))
     if problem:
-        _halt(draft, verdict.HEALTH_CONSTRAINTS, problem)
+        draft.halt(verdict.HEALTH_CONSTRAINTS, problem)
     if _still_asking(draft):
         return
     if draft.halted:
@@ -307,7 +304,7 @@ def _settled_in_time(draft: Draft) -> bool:
         draft.update(unsettled_since=(since := draft.now))
     draft.wake(until := since + draft.limits.healthy_wait)
     if draft.now >= until:
-        _halt(draft, verdict.HEALTH_CONSTRAINTS, f"health not known for {draft.limits.healthy_wait:g} s")
+        draft.halt(verdict.HEALTH_CONSTRAINTS, f"health not known for {draft.limits.healthy_wait:g} s")
         draft.wake(draft.now)
     return False
 
@@ -323,7 +320,7 @@ def _still_asking(draft: Draft) -> bool:
     """Whether some balancer has not taken the last word about a target yet; it is given LAST_WORD seconds."""
     deployment = draft.deployment
     asking = [t for t in draft.targets.values() if t.traffic and not t.kept_out and asked_since(draft, t) is None]
-    shifting = [t for t in draft.targets.values() if unsettled(draft, t)]
+    shifting = [t for t in draft.targets.values() if arrange.unsettled(draft, t)]
     asking += shifting
     patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values()))
     patience += draft.limits.allow_within if shifting else LAST_WORD

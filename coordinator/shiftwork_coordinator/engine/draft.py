@@ -79,6 +79,11 @@ class Draft:
     def update(self, **fields: Any) -> None:
         self.deployment = replace(self.deployment, **fields)
 
+    def halt(self, code: str, message: str) -> None:
+        """Nothing new begins from here on; what is under way ends, then the deployment does."""
+        self.update(halted_code=code, halted_message=message, halted_at=self.now)
+        self.tell("halted", code=code, message=message)
+
     def set_status(self, status: DeploymentStatus) -> None:
         if status is not self.deployment.status:
             self.update(status=move(DEPLOYMENT_MOVES, self.deployment.status, status))

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from shiftwork_contract.lifecycle import THE_SEVEN, LifecycleEvent
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment
 
 E = LifecycleEvent
@@ -18,7 +19,8 @@ E = LifecycleEvent
 class StageKind(StrEnum):
     """PREPARE: the agent fetches and checks, changing nothing. SCRIPTS: the agent runs events. BLOCK: out of traffic
     and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check.
-    READY: the replacement can take traffic. INVOKE: a hook function answers. SHIFT: traffic moves by weights."""
+    READY: the replacement can take traffic. INVOKE: a hook function answers. SHIFT: traffic moves by weights.
+    ARRANGE: original and replacement come to stand as `wanted`. HOLD: a wait that a person may end."""
 
     PREPARE = "prepare"
     SCRIPTS = "scripts"
@@ -28,11 +30,14 @@ class StageKind(StrEnum):
     READY = "ready"
     INVOKE = "invoke"
     SHIFT = "shift"
+    ARRANGE = "arrange"
+    HOLD = "hold"
 
 
 class Stage(msgspec.Struct, frozen=True):
     kind: StageKind
     events: tuple[LifecycleEvent, ...] = ()
+    wanted: Arrangement | None = None
 
 
 PREPARE = Stage(StageKind.PREPARE)
@@ -42,6 +47,10 @@ READY = Stage(StageKind.READY)
 
 def invoke(event: LifecycleEvent) -> Stage:
     return Stage(StageKind.INVOKE, (event,))
+
+
+def arrange(wanted: Arrangement, *events: LifecycleEvent) -> Stage:
+    return Stage(StageKind.ARRANGE, events, wanted)
 
 
 def scripts(*events: LifecycleEvent) -> Stage:
@@ -63,6 +72,20 @@ ITINERARIES: dict[tuple[str, str, bool], tuple[Stage, ...]] = {
         invoke(E.BEFORE_ALLOW_TRAFFIC),
         Stage(StageKind.SHIFT, (E.ALLOW_TRAFFIC,)),
         invoke(E.AFTER_ALLOW_TRAFFIC),
+    ),
+    ("ECS", "BLUE_GREEN", True): (
+        invoke(E.BEFORE_INSTALL),
+        arrange(Arrangement.PROVISIONED, E.INSTALL),
+        invoke(E.AFTER_INSTALL),
+        arrange(Arrangement.TESTED, E.ALLOW_TEST_TRAFFIC),
+        invoke(E.AFTER_ALLOW_TEST_TRAFFIC),
+        Stage(StageKind.HOLD),
+        invoke(E.BEFORE_ALLOW_TRAFFIC),
+        Stage(StageKind.SHIFT, (E.ALLOW_TRAFFIC,)),
+        arrange(Arrangement.PROMOTED),
+        invoke(E.AFTER_ALLOW_TRAFFIC),
+        Stage(StageKind.HOLD, wanted=Arrangement.RETIRED),
+        arrange(Arrangement.RETIRED),
     ),
 }
 

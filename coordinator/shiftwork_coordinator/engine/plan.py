@@ -11,10 +11,13 @@ from shiftwork_contract.messages import Probe
 from shiftwork_coordinator.engine.actions import Invoke
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Asked, CommandRow, History, HookRun, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Shifted, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
 
+WAITS = ("BAKE", "SHIFT", "READY", "ORIGINALS")
+EVERY = frozenset(Arrangement)
 UNSURE = ("unknown", "starting", "draining")
 TICKS = 100_000
 """A deployment that has not ended after so many ticks of an obedient world never will: that is a bug."""
@@ -66,7 +69,7 @@ def _known(snapshot: Snapshot, now: float) -> Snapshot:
 
 
 def _bake_end(decision: Decision) -> float:
-    return max((r.until or 0.0 for r in decision.reasons if r.code in ("BAKE", "SHIFT")), default=0.0)
+    return max((r.until or 0.0 for r in decision.reasons if r.code in WAITS), default=0.0)
 
 
 def _batches(told: list[History], capacity: Mapping[int, int], floor: int) -> tuple[PlannedBatch, ...]:
@@ -102,7 +105,7 @@ def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> 
         health={**snapshot.health, **dict(decision.health)},
         commands=_commands(snapshot, decision, now),
         asked={**snapshot.asked, **_asked(decision, now)},
-        shifted={name: Shifted(t.weight or 0.0, True, then) for name, t in targets.items()},
+        shifted={name: Shifted(t.weight or 0.0, True, then, holds=EVERY) for name, t in targets.items()},
         hook_runs={**snapshot.hook_runs, **_answered(decision, now)},
         agents={name: _agent(t, then) for name, t in targets.items()},
         traffic={name: _traffic(snapshot, t, then) for name, t in targets.items()},
@@ -121,7 +124,9 @@ def _done(row: CommandRow, now: float) -> CommandRow:
 def _asked(decision: Decision, now: float) -> dict[tuple[str, str], Asked]:
     id = decision.deployment.id
     return {
-        (a.instance, a.verb): Asked(id, a.instance, a.verb, getattr(a, "weight", None), asked_at=now)
+        (a.instance, a.verb): Asked(
+            id, a.instance, a.verb, getattr(a, "weight", getattr(a, "wanted", None)), asked_at=now
+        )
         for a in decision.actions
         if not isinstance(a, Invoke)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shiftwork_contract.appspec_lambda import reversed_spec, revision_of
+from shiftwork_contract.resource import reversed_resource, revision_of
 from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
@@ -45,14 +45,14 @@ def rollback(
 def shifted_back(targets: Mapping[str, Target]) -> tuple[Rollback | None, str]:
     """Resources whose traffic was shifted to its end go back; those that failed on the way gave it back already."""
     skip = {
-        name: f"its traffic is on version {target.resource.current}"
+        name: f"its traffic is on {target.resource.current}"
         for name, target in targets.items()
         if target.resource is not None and target.status is not TargetStatus.SUCCEEDED
     }
     if len(skip) == len(targets):
         return None, "no rollback needed: all traffic is where it was before"
     moved = [target.resource for name, target in targets.items() if name not in skip and target.resource]
-    return Rollback(revision_of(reversed_spec(moved)), skip), ""
+    return Rollback(revision_of(reversed_resource(one, "") for one in moved), skip), ""
 
 
 def unneeded(

@@ -11,6 +11,7 @@ from shiftwork_coordinator.engine.actions import Invoke, SetWeight
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
 from shiftwork_coordinator.engine.weights import after, pause
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import HookRun, Target
 from shiftwork_coordinator.model.snapshot import Shifted
 
@@ -95,7 +96,7 @@ def shift(draft: Draft, target: Target) -> Outcome:
     if target.weight >= 1.0:
         return DONE
     due = target.weight_since + pause(traffic)
-    if draft.now >= due or _promoted(draft, target.weight_since):
+    if draft.now >= due or promoted_since(draft, target.weight_since):
         _want(draft, target, 1.0 if draft.now < due else after(traffic, target.weight))
         return WAIT
     following = f"{after(traffic, target.weight):.0%}"
@@ -104,7 +105,8 @@ def shift(draft: Draft, target: Target) -> Outcome:
     return WAIT
 
 
-def _promoted(draft: Draft, since: float) -> bool:
+def promoted_since(draft: Draft, since: float) -> bool:
+    """Whether a person ended the wait that began then."""
     at = draft.snapshot.request.proceed_at
     return at is not None and at > since
 
@@ -164,11 +166,6 @@ def assert_weight(draft: Draft, target: Target) -> None:
 
 
 def settle_weight(draft: Draft, target: Target) -> None:
-    """A target that failed or was stopped gives all traffic back to the original."""
-    if target.weight is not None and target.weight > 0:
+    """A target that failed or was stopped gives all traffic back to the original, unless that is gone."""
+    if target.weight is not None and target.weight > 0 and target.arranged is not Arrangement.RETIRED:
         _want(draft, target, 0.0)
-
-
-def unsettled(draft: Draft, target: Target) -> bool:
-    """Whether the last word about its weight is not in force yet."""
-    return target.weight is not None and not in_force(draft, target)

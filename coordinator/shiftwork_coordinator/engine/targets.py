@@ -11,7 +11,7 @@ from shiftwork_coordinator.engine.outcome import STOPPED, WAIT, Failed
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
 
-OURS = (StageKind.BLOCK, StageKind.ALLOW, StageKind.INVOKE, StageKind.SHIFT)
+OURS = (StageKind.BLOCK, StageKind.ALLOW, StageKind.INVOKE, StageKind.SHIFT, StageKind.ARRANGE)
 """Stages whose event the coordinator itself carries out."""
 LEFT_SERVICE = "LEFT_SERVICE"
 VALIDATE = LifecycleEvent.VALIDATE_SERVICE
@@ -50,7 +50,9 @@ def _next(draft: Draft, target: Target) -> None:
 def _close_event(draft: Draft, target: Target, status: EventStatus, message: str = "") -> None:
     """Ends the traffic event of a stage that the coordinator itself carries out."""
     stage = draft.stage(target)
-    if stage.kind not in OURS or (stage.kind is StageKind.INVOKE and draft.hook_run(target, stage.events[0]) is None):
+    if stage.kind not in OURS or not stage.events:
+        return
+    if stage.kind is StageKind.INVOKE and draft.hook_run(target, stage.events[0]) is None:
         return
     code = ErrorCode.SUCCESS if status is EventStatus.SUCCEEDED else ErrorCode.UNKNOWN_ERROR
     began = target.traffic_since if target.traffic else target.stage_since
@@ -105,7 +107,7 @@ def was_touched(draft: Draft, target: Target) -> bool:
 
     A command whose end was never heard may have begun anything.
     """
-    if target.weight is not None:
+    if target.weight is not None or target.arranged is not None:
         return True
     for (instance, stage), row in draft.snapshot.commands.items():
         if instance != target.instance or stage < leaves_service(draft.stages):

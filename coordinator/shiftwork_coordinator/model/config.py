@@ -84,6 +84,9 @@ PREDEFINED = {
         *(_shifting("Lambda", f"Canary10Percent{m}Minutes", TimeBasedCanary(10, m * 60)) for m in (5, 10, 15, 30)),
         _shifting("Lambda", "Linear10PercentEvery1Minute", TimeBasedLinear(10, 60)),
         *(_shifting("Lambda", f"Linear10PercentEvery{m}Minutes", TimeBasedLinear(10, m * 60)) for m in (2, 3, 10)),
+        _shifting("ECS", "AllAtOnce", AllAtOnce()),
+        *(_shifting("ECS", f"Canary10Percent{m}Minutes", TimeBasedCanary(10, m * 60)) for m in (5, 15)),
+        *(_shifting("ECS", f"Linear10PercentEvery{m}Minutes", TimeBasedLinear(10, m * 60)) for m in (1, 3)),
     )
 }
 DEFAULT = PREFIX + "OneAtATime"

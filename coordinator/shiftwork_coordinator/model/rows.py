@@ -12,11 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.diagnostics import Diagnostics
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.messages import Command
+from shiftwork_contract.resource import Resource
 from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
@@ -115,6 +116,7 @@ class Target(Row, frozen=True):
     of its open command. `kept_out`: somebody else had taken it out of the balancer, so it stays out.
     `resource` is what is shifted; `weight` the share of traffic, 0 to 1, that its replacement is to have now (None =
     nothing is wanted yet), `weight_since` since when it has had that.
+    `arranged` is how original and replacement are to stand now.
     """
 
     deployment_id: str
@@ -133,9 +135,11 @@ class Target(Row, frozen=True):
     was_in_service: bool = False
     installed_before: str = ""
     cut: int | None = None
-    resource: FunctionShift | None = None
+    resource: Resource | None = None
     weight: float | None = None
     weight_since: float | None = None
+    arranged: Arrangement | None = None
+    arranged_since: float = 0.0
     started_at: float | None = None
     completed_at: float | None = None
     error_code: str = ""
@@ -165,12 +169,12 @@ class CommandRow(Row, frozen=True):
 
 class Asked(Row, frozen=True):
     """What a performer did for (instance, verb): `asked_at` is the last time the call returned without error, `value`
-    the weight that it was then."""
+    the weight or arrangement that it was for."""
 
     deployment_id: str
     instance: str
-    verb: Literal["register", "deregister", "weight"]
-    value: float | None = None
+    verb: Literal["register", "deregister", "weight", "arrange"]
+    value: float | Arrangement | None = None
     asked_at: float | None = None
     tries: int = 0
     error: str = ""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from shiftwork_contract.appspec_ecs import Pair
 from shiftwork_contract.messages import HealthCheck
 from shiftwork_coordinator.model.config import Platform, TimeBasedCanary, TimeBasedLinear
 from shiftwork_coordinator.model.parameters import Parameter
@@ -82,6 +83,28 @@ class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within: Positive = 3600.0
 
 
+class Ecs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The service of a group of platform ECS; its deployment controller must be EXTERNAL."""
+
+    cluster: str
+    service: str
+    load_balancers: tuple[Pair, ...] = ()
+
+
+class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Before traffic moves: `manual` waits for `shiftwork continue`, at most `wait` seconds, then stops."""
+
+    manual: bool = False
+    wait: Positive = 3600.0
+
+
+class Originals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """After traffic has moved: how long the originals stay, and what becomes of them then."""
+
+    keep_for: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    then: Literal["terminate", "keep"] = "terminate"
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`start_within` and `event` as in CodeDeploy (5 min, 1 h). Cut off for `offline_for`, an agent starts no further
     event; heard last more than `silent_after` ago, a target is not in service."""
@@ -93,6 +116,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block_within: Positive = 30.0
     allow_within: Positive = 300.0
     healthy_wait: Positive = 600.0
+    steady_within: Positive = 3600.0
     prepare_at_once: Annotated[int, msgspec.Meta(ge=1)] = 50
 
 
@@ -104,6 +128,9 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     platform: Platform = "Server"
     aws: Aws = Aws()
     hooks: FunctionHooks = FunctionHooks()
+    ecs: Ecs | None = None
+    ready: Ready = Ready()
+    originals: Originals = Originals()
     config: str = ""
     pace: Literal["batches", "sliding"] | None = None
     port: Port | None = None
@@ -162,6 +189,7 @@ class ApplicationFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 DURATIONS = frozenset(
     {"interval", "timeout", "for", "at_most", "bake", "every", "within", "start_within", "event", "offline_for"}
     | {"silent_after", "block_within", "allow_within", "healthy_wait"}
+    | {"wait", "keep_for", "steady_within"}
 )
 """Keys whose value may be written `500ms`, `30s`, `5m` or `1h` instead of a number of seconds."""
 SIZES = frozenset({"min_disk_free"})

@@ -9,6 +9,7 @@ import msgspec
 
 from shiftwork_contract.messages import GateState, Probe, Quiet
 from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, HookRun, Installed, Request, Target
 
 
@@ -73,6 +74,7 @@ class Shifted(msgspec.Struct, frozen=True):
     asked_at: float
     fatal: bool = False
     detail: str = ""
+    holds: frozenset[Arrangement] = frozenset()
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from shiftwork_coordinator.model.rows import Asked, CommandRow, HookRun, Request
 from shiftwork_coordinator.model.settings import health_for
 from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
-from shiftwork_coordinator.ports import Clock, TrafficShifter
+from shiftwork_coordinator.ports import Clock
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.image import Image
@@ -333,8 +333,7 @@ class Outside:
         self._performer = Performer(run.id, self.at.balancers, self.at.servers, home.clock, home.may_call, run.record)
         watched = deployment.settings.alarms
         self.alarms = AlarmObserver(watched, alarms.connect(watched), run.wake)
-        shifter = shifters.connect(deployment.settings)
-        self.shifting = _shifting(run, shifter) if shifter else None
+        self.shifting = _shifting(run)
         self._observing: list[asyncio.Task[None]] = []
         if self.shifting:
             self._observing.append(group.create_task(self.shifting.run()))
@@ -358,6 +357,10 @@ class Outside:
             log.warning("a load balancer driver did not close", deployment_id=self._id, exc_info=err)
 
 
-def _shifting(run: Run, shifter: TrafficShifter) -> Shifting:
-    home = run.home
-    return Shifting(shifter, lambda: run.image, home.clock, home.may_call, run.record, run.answered, run.wake)
+def _shifting(run: Run) -> Shifting | None:
+    home, settings = run.home, run.image.deployment.settings
+    shifter = shifters.connect(settings)
+    if shifter is None:
+        return None
+    hooks, rows = shifters.hook_functions(settings), lambda: run.image
+    return Shifting(shifter, hooks, rows, home.clock, home.may_call, run.record, run.answered, run.wake)

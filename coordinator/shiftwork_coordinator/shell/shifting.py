@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import ShiftworkError, Unavailable
-from shiftwork_coordinator.engine.actions import Action, Invoke, SetWeight
+from shiftwork_coordinator.engine.actions import Action, Arrange, Invoke, SetWeight
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Asked, Deployment, HookRun, Target
 from shiftwork_coordinator.model.snapshot import Shifted
-from shiftwork_coordinator.ports import Clock, HookCall, ShiftReading, TrafficShifter
+from shiftwork_coordinator.model.status import TargetStatus
+from shiftwork_coordinator.ports import Clock, HookCall, HookFunctions, ShiftReading, TrafficShifter
 from shiftwork_coordinator.shell.observe import CALL_LIMIT
 from shiftwork_coordinator.shell.perform import BACKOFF
 
 log = structlog.get_logger()
+Verb = Literal["weight", "arrange"]
 QUICK, EASY = 0.25, 10.0
 """Seconds between two questions while a change is awaited, and while nothing is."""
 
@@ -39,7 +42,8 @@ class Shifting:
 
     def __init__(
         self,
-        shifter: TrafficShifter,
+        shifter: TrafficShifter[Any],
+        hooks: HookFunctions,
         rows: Callable[[], Of],
         clock: Clock,
         allowed: Callable[[float], bool],
@@ -47,10 +51,10 @@ class Shifting:
         answered: Callable[[HookRun], Awaitable[None]],
         changed: Callable[[], None],
     ) -> None:
-        self._shifter, self._rows, self._clock, self._allowed = shifter, rows, clock, allowed
+        self._shifter, self._hooks, self._rows, self._clock, self._allowed = shifter, hooks, rows, clock, allowed
         self._record, self._answered, self._changed = record, answered, changed
         self._busy: set[tuple[str, str]] = set()
-        self._tries: dict[str, int] = {}
+        self._tries: dict[tuple[str, str], int] = {}
         self._hurry = asyncio.Event()
         self.seen: Mapping[str, Shifted] = {}
 
@@ -85,7 +89,7 @@ class Shifting:
         resources = [target.resource for target in self._rows().targets.values() if target.resource is not None]
         try:
             async with asyncio.timeout(CALL_LIMIT):
-                return await self._shifter.weights(resources)
+                return await self._shifter.readings(resources)
         except TimeoutError:
             why = f"no answer within {CALL_LIMIT:g} s"
         except Exception as err:  # noqa: BLE001  the edge of a driver call: a driver's bug is one deployment's trouble
@@ -99,6 +103,8 @@ class Shifting:
         for action in actions:
             if isinstance(action, SetWeight):
                 self._begin((action.instance, "weight"), partial(self._set_weight, action), group)
+            elif isinstance(action, Arrange):
+                self._begin((action.instance, "arrange"), partial(self._arrange, action), group)
             elif isinstance(action, Invoke):
                 self._begin((action.instance, action.event), partial(self._invoke, action), group)
 
@@ -116,20 +122,31 @@ class Shifting:
             self._busy.discard(key)
 
     async def _set_weight(self, action: SetWeight) -> None:
-        resource = self._rows().targets[action.instance].resource
-        assert resource is not None
-        problem = await _problem(self._shifter.set_weight(resource, action.weight))
-        await self._record([self._asked(action, problem)])
+        problem = await _problem(self._shifter.set_weight(self._resource(action.instance), action.weight))
+        await self._record([self._asked(action.instance, "weight", action.weight, problem)])
 
-    def _asked(self, action: SetWeight, problem: ShiftworkError | None) -> Asked:
-        id, now = self._rows().deployment.id, self._clock.now()
+    async def _arrange(self, action: Arrange) -> None:
+        problem = await _problem(self._shifter.arrange(self._resource(action.instance), action.wanted))
+        await self._record([self._asked(action.instance, "arrange", action.wanted, problem)])
+
+    def _resource(self, instance: str) -> Any:
+        return self._rows().targets[instance].resource
+
+    def _asked(
+        self,
+        instance: str,
+        verb: Literal["weight", "arrange"],
+        value: float | Arrangement,
+        problem: ShiftworkError | None,
+    ) -> Asked:
+        id, now, key = self._rows().deployment.id, self._clock.now(), (instance, verb)
         if problem is None:
-            self._tries.pop(action.instance, None)
-            return Asked(id, action.instance, "weight", action.weight, asked_at=now, tries=1)
-        tries = self._tries[action.instance] = self._tries.get(action.instance, 0) + 1
-        log.warning("a weight could not be set", deployment_id=id, target=action.instance, why=problem.message)
+            self._tries.pop(key, None)
+            return Asked(id, instance, verb, value, asked_at=now, tries=1)
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        log.warning("what was asked failed", deployment_id=id, target=instance, verb=verb, why=problem.message)
         return Asked(
-            id, action.instance, "weight", action.weight, tries=tries, error=problem.message, error_code=problem.code,
+            id, instance, verb, value, tries=tries, error=problem.message, error_code=problem.code,
             next_try=now + _pause(tries),
         )  # fmt: skip
 
@@ -140,12 +157,10 @@ class Shifting:
 
     async def _outcome(self, run: HookRun) -> HookRun:
         settings = self._rows().deployment.settings.hooks
-        resource = self._rows().targets[run.instance].resource
-        assert resource is not None
-        call = HookCall(run.id, run.deployment_id, run.function, run.event, resource)
+        call = HookCall(run.id, run.deployment_id, run.function, run.event, self._resource(run.instance))
         try:
             async with asyncio.timeout(settings.within):
-                answer = await self._shifter.invoke(call, wait=settings.answer == "return")
+                answer = await self._hooks.invoke(call, wait=settings.answer == "return")
         except ShiftworkError as err:
             return self._not_invoked(run, err.message)
         except Exception as err:  # noqa: BLE001  the edge of a driver call
@@ -180,14 +195,15 @@ async def _problem(work: Awaitable[None]) -> ShiftworkError | None:
 
 
 def _awaited(target: Target) -> bool:
-    if target.weight is None:
-        return target.completed_at is None
-    return target.weight_since is None
+    """Something is to come into force: while it is under way anything, afterwards the way back."""
+    if target.completed_at is None:
+        return target.weight is None or target.weight_since is None or target.weight >= 1.0
+    return target.status is not TargetStatus.SUCCEEDED and (target.weight is not None or target.arranged is not None)
 
 
 def _timed(reading: ShiftReading, asked_at: float) -> Shifted:
-    return Shifted(reading.weight, reading.ready, asked_at, reading.fatal, reading.detail)
+    return Shifted(reading.weight, reading.ready, asked_at, reading.fatal, reading.detail, reading.holds)
 
 
 def _differs(now: Shifted, before: Shifted | None) -> bool:
-    return before is None or (now.weight, now.ready, now.fatal) != (before.weight, before.ready, before.fatal)
+    return before is None or replace(now, asked_at=0.0) != replace(before, asked_at=0.0)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from shiftwork_coordinator.model.settings import GroupSettings
-from shiftwork_coordinator.ports import TrafficShifter
+from shiftwork_coordinator.ports import HookFunctions, TrafficShifter
+from shiftwork_coordinator.shifters.hook_functions import LambdaHooks
 from shiftwork_coordinator.shifters.lambda_ import LambdaAliases
 
-BUILT_IN: dict[str, Callable[[GroupSettings], TrafficShifter]] = {"Lambda": LambdaAliases}
+BUILT_IN: dict[str, Callable[[GroupSettings], TrafficShifter[Any]]] = {"Lambda": LambdaAliases}
+hook_functions: Callable[[GroupSettings], HookFunctions] = LambdaHooks
 
 
-def connect(settings: GroupSettings) -> TrafficShifter | None:
+def connect(settings: GroupSettings) -> TrafficShifter[Any] | None:
     """The driver of the group's platform; None where traffic is moved otherwise. Nothing is asked yet."""
     make = BUILT_IN.get(settings.platform)
     return make(settings) if make else None

@@ -11,16 +11,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.aws.clients import ATTEMPTS, READ_LIMIT, call
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.settings import GroupSettings
-from shiftwork_coordinator.ports import HookAnswer, HookCall, Problem, ShiftReading
+from shiftwork_coordinator.ports import Problem, ShiftReading
 
-HOOK_LIMIT = 930.0
-"""Seconds: a function runs for at most 15 minutes."""
 NO_PROVISIONED = frozenset({"ProvisionedConcurrencyConfigNotFoundException", "404"})
 """The second is what endpoints answer that do not know provisioned concurrency at all."""
 AT_ONCE = 8
@@ -76,7 +73,7 @@ class LambdaAliases:
             RoutingConfig={"AdditionalVersionWeights": routes}, RevisionId=alias["RevisionId"], attempts=1,
         )  # fmt: skip
 
-    async def weights(self, resources: Sequence[FunctionShift]) -> Mapping[str, ShiftReading]:
+    async def readings(self, resources: Sequence[FunctionShift]) -> Mapping[str, ShiftReading]:
         found = await asyncio.gather(*(self._reading(one) for one in resources))
         return {one.name: reading for one, reading in zip(resources, found, strict=True)}
 
@@ -118,15 +115,8 @@ class LambdaAliases:
             return f"provisioned concurrency of version {one.target} failed: {why}", True
         return ("" if status == "READY" else f"provisioned concurrency of version {one.target} is {status}"), False
 
-    async def invoke(self, call: HookCall, *, wait: bool) -> HookAnswer | None:
-        answer = await self._call(
-            "invoke", HOOK_LIMIT if wait else READ_LIMIT, attempts=1, FunctionName=call.function,
-            InvocationType="RequestResponse" if wait else "Event", Payload=msgspec.json.encode(_told(call)),
-        )  # fmt: skip
-        if not wait:
-            return None
-        text = await asyncio.to_thread(answer["Payload"].read)
-        return _answer(text, answer.get("FunctionError", ""))
+    async def arrange(self, resource: FunctionShift, wanted: Arrangement) -> None:
+        raise InvalidRequest(f"cannot arrange {resource.function}: versions stand beside each other by themselves")
 
     async def _alias(self, one: FunctionShift) -> Any:
         return await self._call("get_alias", FunctionName=one.function, Name=one.alias)
@@ -169,32 +159,3 @@ def _elsewhere(one: FunctionShift, alias: Mapping[str, Any]) -> str:
 
 def _shown(routes: Mapping[str, float]) -> str:
     return ", ".join(f"version {version} ({weight:.0%})" for version, weight in sorted(routes.items()))
-
-
-def _told(call: HookCall) -> dict[str, Any]:
-    """CodeDeploy's two members, and what hooks had to guess."""
-    one = call.resource
-    return {
-        "DeploymentId": call.deployment_id,
-        "LifecycleEventHookExecutionId": call.id,
-        "LifecycleEvent": call.event,
-        "FunctionName": one.function,
-        "Alias": one.alias,
-        "CurrentVersion": one.current,
-        "TargetVersion": one.target,
-    }
-
-
-def _answer(text: bytes, error: str) -> HookAnswer:
-    """`{"status": "Succeeded" | "Failed", "message": …}`; an exception in the function is a failure."""
-    shown = text[:500].decode("utf-8", "replace")
-    if error:
-        return HookAnswer("Failed", f"the function raised: {shown}")
-    try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        found = None
-    status = found.get("status") if isinstance(found, dict) else found
-    if status not in ("Succeeded", "Failed"):
-        return HookAnswer("Failed", f'it must return {{"status": "Succeeded"}} or "Failed", it returned {shown}')
-    return HookAnswer(status, str(found.get("message", "")) if isinstance(found, dict) else "")

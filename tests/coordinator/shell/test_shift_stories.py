@@ -53,6 +53,7 @@ def linear(interval: float) -> DeploymentConfig:
 async def platform(world: Any, monkeypatch: pytest.MonkeyPatch) -> MemoryShifter:
     memory = MemoryShifter(hooks={"check": S})
     monkeypatch.setitem(shifters.BUILT_IN, "Lambda", lambda settings: memory)
+    monkeypatch.setattr(shifters, "hook_functions", lambda settings: memory)
     settings = GroupSettings(platform="Lambda", config="l0.1", rollback=("failure", "alarm"))
     configs = [CustomConfig(c.name, c) for c in (linear(0.1), linear(60.0))]
     await world.store.write(Put(Group("g-2", "fn", "live", settings)), *(Put(c) for c in configs))

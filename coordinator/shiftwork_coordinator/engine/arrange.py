@@ -1,0 +1,148 @@
+"""Original and replacement: how they are to stand, the waits that a person may end, and the way back from anywhere.
+
+The arrangement that is wanted stands in the target's row and is asserted until the end. A target that failed or was
+stopped gives its traffic back first, and abandons its replacement when a reading shows that.
+"""
+
+from __future__ import annotations
+
+from shiftwork_contract.lifecycle import EventStatus
+from shiftwork_coordinator.engine.actions import Arrange
+from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.itinerary import StageKind
+from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
+from shiftwork_coordinator.engine.shift import in_force, promoted_since
+from shiftwork_coordinator.model.arrangement import Arrangement
+from shiftwork_coordinator.model.rows import Target
+from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
+
+READY_TIMEOUT = "READY_TIMEOUT"
+ASK_AGAIN = 5.0
+"""Seconds until an arrangement that does not show is asked for again: to ask is cheap, and may be repeated."""
+ENDED_BADLY = (TargetStatus.FAILED, TargetStatus.SKIPPED)
+
+
+def arrange(draft: Draft, target: Target) -> Outcome:
+    stage = draft.stage(target)
+    wanted = stage.wanted
+    assert wanted is not None
+    if (draft.stopping or draft.halted) and wanted is not Arrangement.RETIRED:
+        return STOPPED
+    if target.arranged is not wanted:
+        draft.set(target, arranged=wanted, arranged_since=draft.now)
+        for event in stage.events:
+            draft.event(target, event, EventStatus.IN_PROGRESS, started_at=draft.now)
+        return WAIT
+    if _holds(draft, target):
+        return DONE
+    return _awaited(draft, target, wanted)
+
+
+def _awaited(draft: Draft, target: Target, wanted: Arrangement) -> Outcome:
+    seen = draft.snapshot.shifted.get(target.instance)
+    asked = draft.snapshot.asked.get((target.instance, "arrange"))
+    asked_at = _asked_at(draft, target)
+    if seen is not None and seen.fatal and asked_at is not None and seen.asked_at >= asked_at:
+        return Failed("ECS_UPDATE_ERROR", seen.detail)
+    why = (asked.error if asked else "") or (seen.detail if seen else "") or "it was asked for"
+    limits = draft.limits
+    within = limits.steady_within if wanted is Arrangement.PROVISIONED else limits.allow_within
+    until = target.arranged_since + within
+    if draft.now >= until:
+        return Failed("TIMEOUT", f"not {wanted} within {within:g} s: {why}")
+    draft.wait("ARRANGE", f"not {wanted} yet: {why}", target.instance, since=target.arranged_since, until=until)
+    return WAIT
+
+
+def hold(draft: Draft, target: Target) -> Outcome:
+    """Before traffic moves: until a person says so, where the group wants that. After it has moved: for as long as the
+    originals are kept."""
+    if draft.stopping or draft.halted:
+        return STOPPED
+    settings = draft.deployment.settings
+    if draft.stage(target).wanted is Arrangement.RETIRED:
+        return _keep_originals(draft, target, settings.originals.keep_for)
+    if not settings.ready.manual or promoted_since(draft, target.stage_since):
+        return DONE
+    until = target.stage_since + settings.ready.wait
+    if draft.now >= until:
+        draft.halt(READY_TIMEOUT, f"nobody continued it within {settings.ready.wait:g} s")
+        draft.wake(draft.now)
+        return STOPPED
+    text = "the replacement is ready; `shiftwork continue` moves the traffic"
+    draft.wait("READY", text, target.instance, since=target.stage_since, until=until)
+    return WAIT
+
+
+def _keep_originals(draft: Draft, target: Target, seconds: float) -> Outcome:
+    until = target.stage_since + seconds
+    if draft.now >= until or promoted_since(draft, target.stage_since):
+        return DONE
+    draft.wait(
+        "ORIGINALS", "the originals are kept for a while", target.instance, since=target.stage_since, until=until
+    )
+    return WAIT
+
+
+def note_ready(draft: Draft) -> None:
+    """The deployment is Ready while one of its targets waits for a person."""
+    waits = any(t.status is TargetStatus.IN_PROGRESS and _waits_for_person(draft, t) for t in draft.targets.values())
+    if waits and not draft.halted:
+        draft.set_status(DeploymentStatus.READY)
+    elif draft.deployment.status is DeploymentStatus.READY:
+        draft.set_status(DeploymentStatus.IN_PROGRESS)
+
+
+def _waits_for_person(draft: Draft, target: Target) -> bool:
+    stage = draft.stage(target)
+    return stage.kind is StageKind.HOLD and stage.wanted is None and draft.deployment.settings.ready.manual
+
+
+def assert_arranged(draft: Draft, target: Target) -> None:
+    """Asks for the wanted arrangement when it was not asked yet, and again while later readings do not show it."""
+    target = _abandoned(draft, target)
+    if target.arranged is None:
+        return
+    asked_at, seen = _asked_at(draft, target), draft.snapshot.shifted.get(target.instance)
+    if asked_at is not None and (seen is None or seen.asked_at < asked_at or _holds(draft, target)):
+        return
+    if asked_at is not None and draft.now < asked_at + ASK_AGAIN:
+        draft.wake(asked_at + ASK_AGAIN)
+        return
+    row = draft.snapshot.asked.get((target.instance, "arrange"))
+    if row is not None and row.next_try is not None and row.next_try > draft.now:
+        draft.wake(row.next_try)
+        return
+    draft.act(Arrange(target.instance, target.arranged))
+
+
+def _abandoned(draft: Draft, target: Target) -> Target:
+    """A target that ended badly: once its traffic is back on the original, its replacement goes."""
+    over = target.arranged in (None, Arrangement.ABANDONED, Arrangement.RETIRED)
+    if over or target.status not in ENDED_BADLY or not _traffic_is_back(draft, target):
+        return target
+    return draft.set(target, arranged=Arrangement.ABANDONED, arranged_since=draft.now)
+
+
+def _traffic_is_back(draft: Draft, target: Target) -> bool:
+    return target.weight is None or (target.weight == 0 and in_force(draft, target))
+
+
+def unsettled(draft: Draft, target: Target) -> bool:
+    """Whether the last word about its weight or arrangement is not in force yet."""
+    target = draft.targets[target.instance]
+    weight = target.weight is not None and not in_force(draft, target)
+    ended_badly = target.status in ENDED_BADLY and target.arranged not in (None, Arrangement.RETIRED)
+    return weight or (ended_badly and not (target.arranged is Arrangement.ABANDONED and _holds(draft, target)))
+
+
+def _holds(draft: Draft, target: Target) -> bool:
+    asked_at, seen = _asked_at(draft, target), draft.snapshot.shifted.get(target.instance)
+    return asked_at is not None and seen is not None and seen.asked_at >= asked_at and target.arranged in seen.holds
+
+
+def _asked_at(draft: Draft, target: Target) -> float | None:
+    row = draft.snapshot.asked.get((target.instance, "arrange"))
+    if row is None or row.asked_at is None or row.asked_at < target.arranged_since or row.value != target.arranged:
+        return None
+    return row.asked_at
