@@ -13,7 +13,7 @@ import click
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.cli import context
 from shiftwork_coordinator.cli.exits import DONE, FAILED
-from shiftwork_coordinator.cli.options import Call, Pair, api_command
+from shiftwork_coordinator.cli.options import Call, GroupName, Pair, api_command
 from shiftwork_coordinator.cli.tokens import Duration
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Options:
     """The command line, but for the hosts and how to answer."""
 
     packages: tuple[Path, ...]
+    group: tuple[str, str] | None
     name_from: str
     rejoin: bool
     identities: tuple[Path, ...]
@@ -49,6 +50,7 @@ class Options:
 )
 @click.option("--package", "packages", multiple=True, type=FILE, metavar="FILE", help="A .deb or .rpm of the agent.")
 @click.option("--tag", "tags", multiple=True, type=Pair(), metavar="KEY=VALUE", help="A tag for every instance.")
+@click.option("--group", type=GroupName(), metavar="APPLICATION/GROUP", help="The deployment group they shall be in.")
 @click.option(
     "--name-from", type=click.Choice(["hostname", "address"]), default="hostname", show_default=True,
     help="What the instance is called: as the host calls itself, or as you wrote it.",
@@ -117,7 +119,7 @@ async def _prepared(api: Api, options: Options, password: str, *, silent: bool) 
     from shiftwork_coordinator.clock import SystemClock
 
     clock = SystemClock()
-    coordinator = ApiCoordinator(api, clock)
+    coordinator = ApiCoordinator(api, clock, "/".join(options.group or ()))
     wish = Wish(
         packages=packages.load(options.packages),
         url=_dialled(options.coordinator, api.where),
@@ -128,6 +130,7 @@ async def _prepared(api: Api, options: Options, password: str, *, silent: bool) 
         password=bool(password),
     )
     dialer = SshDialer(Access(options.identities, options.known_hosts, options.accept_new, options.ssh_config))
+    await coordinator.check()
     pace = Pace(options.at_once, options.timeout)
     watcher = screen(clock, silent=silent)
     return Run(dialer, coordinator, wish, clock, watcher, pace, password), watcher

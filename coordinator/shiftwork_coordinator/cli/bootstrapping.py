@@ -18,16 +18,22 @@ FRESH = 0.5
 
 
 class ApiCoordinator:
-    """bootstrap.ports.Coordinator."""
+    """bootstrap.ports.Coordinator. `group`, as APPLICATION/GROUP, is what its tokens are bound to; "" = none."""
 
-    def __init__(self, api: Api, clock: Clock) -> None:
-        self._api, self._clock, self._asking = api, clock, asyncio.Lock()
+    def __init__(self, api: Api, clock: Clock, group: str = "") -> None:
+        self._api, self._clock, self._group, self._asking = api, clock, group, asyncio.Lock()
         self._known: dict[str, Known] = {}
         self._began: float | None = None
 
     async def ca(self) -> str:
         """The CA's certificate, in PEM."""
         return (await self._api.ask("GET", "/v1/ca.pem")).raw.decode()
+
+    async def check(self) -> None:
+        """Raises now what the first token would raise, once its host is changed already: no rights, no such group."""
+        await self._api.ask("GET", "/v1/tokens")
+        if self._group:
+            await self._api.ask("GET", f"/v1/groups/{quote(self._group)}")
 
     async def known(self, name: str) -> Known:
         asked = self._clock.monotonic()
@@ -45,7 +51,9 @@ class ApiCoordinator:
         self._known = {str(row.get("instance")): _known(row) for row in rows}
 
     async def admit(self, name: str, tags: dict[str, str]) -> Ticket:
-        wanted = {"kind": "agent", "name": name, "tags": tags, "ttl": TOKEN_TTL, "uses": 1}
+        wanted: dict[str, object] = {"kind": "agent", "name": name, "tags": tags, "ttl": TOKEN_TTL, "uses": 1}
+        if self._group:
+            wanted["group"] = self._group
         made = (await self._api.ask("POST", "/v1/tokens", wanted)).read(dict[str, Any])
         return Ticket(str(made["id"]), str(made["token"]))
 

@@ -40,6 +40,7 @@ def api(coordinator) -> web.Application:
     async def create(request):
         asked = msgspec.json.decode(await request.read())
         assert (asked["kind"], asked["uses"], asked["ttl"]) == ("agent", 1, 300.0)
+        assert asked.get("group", "web/production") == "web/production"
         ticket = await coordinator.admit(asked["name"], asked["tags"])
         return web.json_response({"id": ticket.id, "token": ticket.text}, status=201)
 
@@ -48,7 +49,15 @@ def api(coordinator) -> web.Application:
         await coordinator.withdraw(Ticket(request.match_info["id"], texts[request.match_info["id"]]))
         return web.json_response({})
 
+    async def listed(request):
+        return web.json_response({"tokens": []})
+
+    async def group(request):
+        return web.json_response({"deploymentGroupName": request.match_info["group"]})
+
     app = web.Application()
+    app.router.add_get("/v1/tokens", listed)
+    app.router.add_get("/v1/groups/web/{group:production}", group)
     app.router.add_get("/v1/ca.pem", ca)
     app.router.add_get("/v1/instances", instances)
     app.router.add_post("/v1/tokens", create)
@@ -82,7 +91,7 @@ async def shiftwork(ssh_fleet, monkeypatch):
 async def test_lines_meanwhile_a_table_at_the_end_and_one_for_the_failure(ssh_fleet, shiftwork):
     await ssh_fleet.add("web-1")
     await ssh_fleet.add("web-2", look={"machine": "aarch64"})
-    process = await shiftwork()
+    process = await shiftwork("--group", "web/production")
     out, err = (text.decode() for text in await process.communicate())
     assert process.returncode == 1, err
     lines = out.splitlines()
@@ -106,6 +115,14 @@ async def test_json_is_the_result_alone_and_again_nothing_is_done(ssh_fleet, shi
     assert (process.returncode, err) == (0, b"")
     told = json.loads(out)["hosts"][0]
     assert (told["instance"], told["status"], told["did"], told["problem"]) == ("web-1", "unchanged", [], "")
+
+
+async def test_a_group_that_is_not_there_is_refused_before_any_host_is_dialled(ssh_fleet, shiftwork):
+    host = await ssh_fleet.add("web-1")
+    process = await shiftwork("--group", "web/staging")
+    out, err = await process.communicate()
+    assert (out, host.ran) == (b"", []), err
+    assert process.returncode != 0
 
 
 async def test_on_a_terminal_one_picture_is_redrawn(ssh_fleet, shiftwork, monkeypatch):
