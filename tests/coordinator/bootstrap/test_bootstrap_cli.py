@@ -14,13 +14,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError
 from shiftwork_coordinator.bootstrap.fleet import Result
 from shiftwork_coordinator.bootstrap.ports import Ticket
 from shiftwork_coordinator.bootstrap.targets import Target
 from shiftwork_coordinator.cli.bootstrap import _dialled
 from shiftwork_coordinator.cli.bootstrap_screen import picture
+from shiftwork_coordinator.cli.bootstrapping import ApiCoordinator
+from shiftwork_coordinator.cli.client import connected
 from shiftwork_coordinator.cli.context import Where
+from shiftwork_coordinator.clock import SystemClock
 
 URL = "https://coordinator.example.com:7070"
 COMMAND = (sys.executable, "-m", "shiftwork_coordinator.cli", "bootstrap")
@@ -117,12 +120,13 @@ async def test_json_is_the_result_alone_and_again_nothing_is_done(ssh_fleet, shi
     assert (told["instance"], told["status"], told["did"], told["problem"]) == ("web-1", "unchanged", [], "")
 
 
-async def test_a_group_that_is_not_there_is_refused_before_any_host_is_dialled(ssh_fleet, shiftwork):
-    host = await ssh_fleet.add("web-1")
-    process = await shiftwork("--group", "web/staging")
-    out, err = await process.communicate()
-    assert (out, host.ran) == (b"", []), err
-    assert process.returncode != 0
+async def test_a_group_that_is_not_there_is_refused_by_the_check_before_any_host(make_fleet):
+    async with TestServer(api(make_fleet("memory").coordinator)) as server:
+        where = Where(url=str(server.make_url("")).rstrip("/"), token="swt_x")
+        async with connected(where) as client:
+            await ApiCoordinator(client, SystemClock(), "web/production").check()
+            with pytest.raises(ShiftworkError):
+                await ApiCoordinator(client, SystemClock(), "web/staging").check()
 
 
 async def test_on_a_terminal_one_picture_is_redrawn(ssh_fleet, shiftwork, monkeypatch):
