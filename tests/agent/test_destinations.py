@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shiftwork_agent.fetch.target import Sink
 from shiftwork_agent.install.roots import within
 from shiftwork_agent.installer import Installer
 from shiftwork_contract.archive import inspect, pack
@@ -24,8 +25,9 @@ class Host:
         (tmp / "etc").mkdir()
         self.installer = Installer(tmp / "state", Path("/"), self, destinations=(str(tmp / "srv"),))
 
-    async def fetch(self, revision: Revision, into: Path) -> None:
-        into.write_bytes(self.archive.read_bytes())
+    async def fetch(self, revision: Revision, sink: Sink) -> None:
+        await sink.begin()
+        await sink.write(self.archive.read_bytes())
 
     async def deploy(self, destination: str) -> None:
         bundle = self.tmp / "b"

@@ -13,7 +13,11 @@ from click.testing import CliRunner
 from shiftwork_agent import accepted
 from shiftwork_agent.accepted import GRACE, Memory
 from shiftwork_agent.clock import SystemClock
+from shiftwork_agent.config import Config
+from shiftwork_agent.fetch.target import Sink
 from shiftwork_agent.installer import Installer
+from shiftwork_agent.late import LateInstaller
+from shiftwork_agent.layout import Layout
 from shiftwork_agent.local import local_command
 from shiftwork_agent.trust import Policy, Trust
 from shiftwork_contract.archive import inspect, pack
@@ -55,9 +59,10 @@ class Host:
         trust = Trust(self.policy, self.tmp / "accepted.json", self.clock)
         self.installer = Installer(self.tmp / "state", self.tmp / "root", self, trust=trust)
 
-    async def fetch(self, revision: Revision, into: Path) -> None:
+    async def fetch(self, revision: Revision, sink: Sink) -> None:
         self.fetched += 1
-        into.write_bytes(self.archives[revision.identity].read_bytes())
+        await sink.begin()
+        await sink.write(self.archives[revision.identity].read_bytes())
 
     def bundle(self, version: str) -> Revision:
         source = self.tmp / f"bundle-{version}"
@@ -300,3 +305,16 @@ def test_local_keeps_the_owner_s_rules_too(tmp_path: Path) -> None:
     changed = local(tmp_path, "--signature", str(statement))
     assert changed.exit_code == 1 and "it is for the tree" in changed.output
     assert (tmp_path / "root/srv/app/version").read_text() == "v1"
+
+
+async def test_the_daemon_follows_the_settings_file(tmp_path: Path) -> None:
+    config = Config(require_signed=True, allowed_signers=str(tmp_path / "signers"), allowed_destinations=("/srv",))
+    installer = LateInstaller(Layout(tmp_path), config)
+    revision = Revision("sha256:" + "0" * 64, "coordinator:")
+    command = Command("c", "d", "g", "web", "production", 1, revision)
+    for verb in (installer.prepare, installer.install, installer.admit):
+        with pytest.raises(InvalidRequest, match="it is not signed"):
+            await verb(command)
+    carried = msgspec.structs.replace(revision, signed=signed(key(tmp_path), revision.identity))
+    with pytest.raises(InvalidRequest, match=f"cannot use the allowed signers in {tmp_path}/signers"):
+        await installer.prepare(msgspec.structs.replace(command, revision=carried))
