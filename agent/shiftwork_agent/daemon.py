@@ -166,6 +166,9 @@ class Agent:
         self._write_contact()
         self.changed()
 
+    def acknowledged(self) -> None:
+        self.changed()
+
     def disconnected(self) -> None:
         self._turned = self.clock.uptime()
         self._write_contact()

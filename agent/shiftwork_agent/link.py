@@ -61,6 +61,10 @@ class Peer(Protocol):
 
     def heartbeat(self) -> Heartbeat: ...
 
+    def acknowledged(self) -> None:
+        """Some reports need not be kept any more."""
+        ...
+
     def disconnected(self) -> None: ...
 
 
@@ -192,6 +196,7 @@ class Link:
                     continue
                 case Acknowledge():
                     self._outbox.acknowledge(message.seq)
+                    self._peer.acknowledged()
                 case Unsupported():
                     self._answer_unsupported(message)
                 case _:

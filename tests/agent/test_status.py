@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ from shiftwork_agent.cli import main
 from shiftwork_agent.identity import Identity
 from shiftwork_agent.layout import Layout
 from shiftwork_agent.status import LastCommand, Limits, RunningCommand, Status, Usage
-from shiftwork_contract.messages import CommandEnded, EventStarted, GateState, GroupState
+from shiftwork_contract.messages import Acknowledge, CommandEnded, EventStarted, GateState, GroupState
 
 Bench = Any
 NOW = 1_800_000_000.0
@@ -123,3 +124,18 @@ def test_what_lies_on_the_disk_is_counted_and_what_is_damaged_passed_over(tmp_pa
     (layout.state / "revisions/9/about.json").write_bytes(b"\0\0")
     found = screen.usage(layout)
     assert (found.revisions, found.revision_bytes, found.output_bytes) == (10, 900, 11_000)
+
+
+async def test_the_file_says_that_all_is_told_once_it_is(bench: Bench) -> None:
+    bench.coordinator.acknowledging = False
+
+    async def says(text: str) -> None:
+        async with asyncio.timeout(10):
+            while text not in bench.layout.status.read_text():
+                await asyncio.sleep(0.02)
+
+    async with bench.agent() as agent:
+        await bench.run(bench.command(prepare=True))
+        await says('"waitingReports":2')
+        await bench.coordinator.send(Acknowledge(agent.outbox.next_seq - 1))
+        await says('"waitingReports":0')

@@ -25,3 +25,14 @@ def trivial(directory: Path, version: str = "v1", work: float = WORK) -> Path:
         spec += [f"  {event}:", f"    - location: hooks/{name}.sh", "      timeout: 60"]
     (directory / "appspec.yml").write_text("\n".join(spec) + "\n")
     return directory
+
+
+def many(directory: Path, version: str, files: int) -> Path:
+    """As `trivial`, with so many files of 4 KiB that are other ones in each version, to be installed below /srv."""
+    trivial(directory, version, work=0.0)
+    (directory / "app").mkdir()
+    for number in range(files):
+        (directory / "app" / f"{number:05}").write_bytes((f"{version} {number:05} " * 512).encode()[:4096])
+    spec = directory / "appspec.yml"
+    spec.write_text(f"{spec.read_text()}files:\n  - source: app\n    destination: /srv/bench\n")
+    return directory
