@@ -11,10 +11,11 @@ import msgspec
 from aiohttp import web
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_coordinator import operations
+from shiftwork_coordinator import operations, planning
 from shiftwork_coordinator.api import views
 from shiftwork_coordinator.api.links import WATCHED
 from shiftwork_coordinator.api.server import body, caller, flag, reply, services
+from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.rows import Deployment, Target
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
@@ -37,13 +38,13 @@ class Continue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def create(request: web.Request) -> web.Response:
     home = services(request).home
-    asked = await body(request, operations.CreateDeployment)
+    asked = await body(request, CreateDeployment)
     row = await operations.create_deployment(home, asked, caller(request).who)
     return reply(await view(home, row.id), status=201)
 
 
 async def plan(request: web.Request) -> web.Response:
-    return reply(await operations.plan(services(request).home, await body(request, operations.CreateDeployment)))
+    return reply(await planning.plan(services(request).home, await body(request, CreateDeployment)))
 
 
 async def listed(request: web.Request) -> web.Response:

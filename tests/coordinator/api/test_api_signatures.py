@@ -10,7 +10,7 @@ import msgspec
 
 from shiftwork_contract.revision import Revision, Signed
 from shiftwork_contract.statement import made, text
-from shiftwork_coordinator.operations import CreateDeployment, resolve
+from shiftwork_coordinator.drafting import CreateDeployment, resolve
 
 from .test_api_use import APPLY, apply, bundle
 

@@ -24,7 +24,7 @@ from shiftwork_contract.archive import inspect
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_contract.place import S3Object
 from shiftwork_contract.revision import BundleType, Revision
-from shiftwork_coordinator.operations import resolve
+from shiftwork_coordinator.drafting import resolve
 from shiftwork_coordinator.sources import Outside
 from shiftwork_coordinator.sources.github import GitHub
 from shiftwork_coordinator.sources.s3 import S3

@@ -8,9 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from shiftwork_coordinator import alarms
+from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.settings import Alarms
 from shiftwork_coordinator.model.status import DeploymentStatus
-from shiftwork_coordinator.operations import CreateDeployment, create_deployment, plan
+from shiftwork_coordinator.operations import create_deployment
+from shiftwork_coordinator.planning import plan
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import MemoryAlarms
 

@@ -10,16 +10,12 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_coordinator import balancers
+from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.parameters import Parameter
 from shiftwork_coordinator.model.settings import Health
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
-from shiftwork_coordinator.operations import (
-    CreateDeployment,
-    create_deployment,
-    plan,
-    rollback_deployment,
-    stop_deployment,
-)
+from shiftwork_coordinator.operations import create_deployment, rollback_deployment, stop_deployment
+from shiftwork_coordinator.planning import plan
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.store import Put
 

@@ -10,19 +10,19 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_coordinator import alarms, shifters
+from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, TimeBasedLinear
 from shiftwork_coordinator.model.rows import CustomConfig, Group
 from shiftwork_coordinator.model.settings import Alarms, FunctionHooks, GroupSettings
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import (
-    CreateDeployment,
     answer_hook,
     continue_deployment,
     create_deployment,
-    plan,
     rollback_deployment,
     stop_deployment,
 )
+from shiftwork_coordinator.planning import plan
 from shiftwork_coordinator.ports import HookAnswer
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import MemoryAlarms, MemoryShifter

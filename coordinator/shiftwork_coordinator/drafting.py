@@ -1,0 +1,148 @@
+"""A deployment as it is asked for, and the rows it becomes: what is deployed, to what, how fast."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from shiftwork_contract.appspec import appspec_name
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.place import parse_place
+from shiftwork_contract.resource import revision_of
+from shiftwork_contract.revision import Revision, Signed, parse_reference
+from shiftwork_contract.statement import fitting
+from shiftwork_coordinator import functions
+from shiftwork_coordinator.creation import (
+    DEFAULTS,
+    config_named,
+    effective_config,
+    matching,
+    new_id,
+    no_instances,
+    refuse_impossible,
+    refuse_other_platform,
+    targets_of,
+)
+from shiftwork_coordinator.functions import FunctionWanted
+from shiftwork_coordinator.model.config import DeploymentConfig
+from shiftwork_coordinator.model.parameters import Value, values
+from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
+from shiftwork_coordinator.model.settings import Alarms
+from shiftwork_coordinator.shell.coordinator import Coordinator
+
+FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
+
+
+class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A deployment as it is asked for. `queue` False: refused while another of the group is active.
+
+    `ignore_alarms`: this one heeds none, to bring a fix while an alarm is red. `signed` goes with a revision that lies
+    elsewhere; a pushed one has its signature already.
+    """
+
+    application: str
+    group: str
+    revision: str = ""
+    config: str = ""
+    description: str = ""
+    ignore_application_stop_failures: bool = False
+    file_exists_behavior: FileExists | None = None
+    appspec: str = ""
+    queue: bool = False
+    parameters: dict[str, Value] = {}
+    ignore_alarms: bool = False
+    signed: Signed | None = None
+    appspec_content: str = ""
+    function: FunctionWanted | None = None
+
+
+class Drafted(msgspec.Struct, frozen=True):
+    """A deployment with its rows, not stored yet. `instances` are there where it is one to hosts."""
+
+    deployment: Deployment
+    targets: list[Target]
+    group: Group
+    instances: list[Instance] = []
+
+
+async def drafted(home: Coordinator, asked: CreateDeployment, who: str) -> Drafted:
+    """Everything that can be found wrong without asking what lies outside is refused here. Nothing is stored."""
+    group = await home.store.group(asked.application, asked.group)
+    if group is None:
+        raise InvalidRequest(
+            f"cannot find the deployment group {asked.application}/{asked.group}; `shiftwork apply` creates groups",
+            code="DeploymentGroupDoesNotExistException",
+        )
+    custom = await home.store.configs()
+    named = config_named(asked.config or group.settings.config or DEFAULTS[group.settings.platform], custom)
+    config = effective_config(refuse_other_platform(named, group.settings.platform), group.settings)
+    if group.settings.platform == "Lambda":
+        spec = await functions.wanted(asked.appspec_content, asked.function, group.settings)
+        deployment = replace(
+            await _row(home, asked, who, group, config, revision_of(spec.resources)), **functions.columns(spec)
+        )
+        return Drafted(deployment, functions.targets(deployment, spec), group)
+    everybody = await home.store.instances()
+    instances = matching(everybody, group.settings.instances)
+    if not instances:
+        raise no_instances(group, everybody)
+    refuse_impossible(config, len(instances))
+    revision = _signed(asked, await resolve(home, asked.application, asked.revision))
+    deployment = await _row(home, asked, who, group, config, revision)
+    return Drafted(deployment, targets_of(deployment, instances), group, instances)
+
+
+async def _row(
+    home: Coordinator, asked: CreateDeployment, who: str, group: Group, config: DeploymentConfig, revision: Revision
+) -> Deployment:
+    settings = replace(group.settings, alarms=Alarms()) if asked.ignore_alarms else group.settings
+    return Deployment(
+        id=new_id(),
+        serial=await home.store.next_serial(),
+        application=asked.application,
+        group=asked.group,
+        group_id=group.id,
+        revision=revision,
+        config=config,
+        settings=settings,
+        created_at=home.clock.now(),
+        created_by=who,
+        description=asked.description,
+        ignore_stop_failures=asked.ignore_application_stop_failures,
+        file_exists_behavior=asked.file_exists_behavior or group.settings.file_exists_behavior,
+        rollback_on=group.settings.rollback,
+        previous_revision=group.last_good,
+        parameters=values(f"{asked.application}/{asked.group}", group.settings.parameters, asked.parameters),
+        previous_parameters=group.last_good_parameters,
+        appspec=appspec_name(asked.appspec) if asked.appspec else "",
+        previous_appspec=group.last_good_appspec,
+    )
+
+
+def _signed(asked: CreateDeployment, revision: Revision) -> Revision:
+    """With the signature that came along. Raises InvalidRequest unless it fits; whose it is, hosts decide."""
+    if asked.signed is None:
+        return revision
+    fitting(asked.signed, asked.application, revision.identity if revision.digest_of == "tree" else "")
+    return replace(revision, signed=asked.signed)
+
+
+async def resolve(home: Coordinator, application: str, text: str) -> Revision:
+    """The pinned revision that a reference stands for."""
+    if text.startswith(("s3:", "github:")):
+        if home.sources is None:
+            raise InvalidRequest(f"cannot look up {text!r}: this coordinator reaches no places outside")
+        return await home.sources.pin(parse_place(text))
+    reference = parse_reference(text)
+    if isinstance(reference, Revision):
+        return reference
+    stored = await home.store.revision(application, reference)
+    if stored is None:
+        raise InvalidRequest(
+            f"cannot find revision {reference} of application {application!r};"
+            f" run `shiftwork push DIR --application {application}`",
+            code="RevisionDoesNotExistException",
+        )
+    return stored.revision
