@@ -123,8 +123,6 @@ def run(state: Path, config_file: Path) -> None:
 @output_option
 def status(state: Path, output: str) -> None:
     """Say who this agent is, what it does and what it keeps. Exit code 3 when it is not connected, or not running."""
-    from importlib.metadata import version
-
     import msgspec
 
     from shiftwork_agent import screen
@@ -134,7 +132,7 @@ def status(state: Path, output: str) -> None:
 
     layout = Layout(state)
     try:
-        found = status_file.read(layout) or screen.without_agent(layout, version("shiftwork"))
+        found = status_file.read(layout) or screen.without_agent(layout)
         found = msgspec.structs.replace(found, usage=screen.usage(layout))
     except (ShiftworkError, OSError) as err:
         raise Unavailable(f"no agent runs on {state}: {err}") from err

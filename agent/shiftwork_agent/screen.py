@@ -9,11 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from shiftwork_agent import identity
-from shiftwork_agent.journal import Journal
 from shiftwork_agent.layout import Layout
-from shiftwork_agent.ledger import Ledger
-from shiftwork_agent.outbox import Outbox
 from shiftwork_agent.status import LastCommand, Status, Usage
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import GateState
@@ -27,8 +23,15 @@ class _Stored(msgspec.Struct):
     size: int = 0
 
 
-def without_agent(layout: Layout, version: str) -> Status:
+def without_agent(layout: Layout) -> Status:
     """What the files say when nobody runs. Raises InvalidRequest when this state directory has not joined."""
+    from importlib.metadata import version
+
+    from shiftwork_agent import identity
+    from shiftwork_agent.journal import Journal
+    from shiftwork_agent.ledger import Ledger
+    from shiftwork_agent.outbox import Outbox
+
     about = identity.load(layout)
     outbox = Outbox(Ledger(layout.ledger), lambda *_: b"")
     journal, problem = Journal(Ledger(layout.ledger), outbox), f"no agent runs on {layout.state}"
@@ -38,8 +41,8 @@ def without_agent(layout: Layout, version: str) -> Status:
     except (InvalidRequest, OSError) as err:
         problem = f"{problem}, and none can: {err}"
     return Status(
-        pid=0, version=version, instance=about.instance, name=about.name, since=0.0, connected=False, problem=problem,
-        waiting_reports=len(outbox.waiting()), epoch=journal.epoch, certificate_expires=about.expires,
+        pid=0, version=version("shiftwork"), instance=about.instance, name=about.name, since=0.0, connected=False,
+        problem=problem, waiting_reports=len(outbox.waiting()), epoch=journal.epoch, certificate_expires=about.expires,
         last=tuple(journal.last()),
     )  # fmt: skip
 
