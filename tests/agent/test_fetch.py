@@ -117,6 +117,7 @@ async def test_a_cut_download_goes_on_where_it_was(origin: tuple[Origin, str], t
     assert (tmp_path / "a").read_bytes() == BODY
     begin = int(server.asked[1].headers["Range"].removeprefix("bytes=").partition("-")[0])
     assert 0 < begin <= 300_000 and len(pauses) == 1
+    assert server.asked[1].headers["If-Range"] == '"one"'
 
 
 async def test_what_changed_in_between_is_fetched_anew(origin: tuple[Origin, str], tmp_path: Path) -> None:

@@ -240,3 +240,17 @@ async def test_github_s_token_goes_to_its_api_alone(github: tuple[str, list[tupl
     (tmp_path / "token").unlink()
     with pytest.raises(InvalidRequest, match="token_file"):
         await fetcher.fetch(Revision("", f"github:o/r@{COMMIT}"), Kept())
+
+
+async def test_another_etag_is_refused_also_where_the_server_knows_no_conditions() -> None:
+    async def show(request: web.Request) -> web.Response:
+        return web.Response(body=b"other", headers={"ETag": '"two"'})
+
+    app = web.Application()
+    app.router.add_get("/bucket/b.tgz", show)
+    async with TestServer(app) as server:
+        settings = S3Settings("own", "eu-west-1", str(server.make_url("")))
+        here = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "s"}
+        fetcher = Fetcher(**own(settings, GitHubSettings(), here, lambda: NOW))
+        with pytest.raises(InvalidRequest, match="ETag is two instead of one"):
+            await fetcher.fetch(Revision("", "s3://bucket/b.tgz", etag="one"), Kept())
