@@ -30,12 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD, DIST = ROOT / "build" / "packages", ROOT / "dist"
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "aarch64")}
 FORMATS = ("deb", "rpm")
+UNITS = "/usr/lib/systemd/system"
 
 
 @dataclass(frozen=True)
 class Package:
     """`module` is what the launcher runs, `extra` the extra of the distribution that it needs, `without` what it does
-    not need of the standard library, `settings` its file in /etc."""
+    not need of the standard library, `settings` its file in /etc, `units` further units, which are always enabled."""
 
     name: str
     module: str
@@ -43,6 +44,7 @@ class Package:
     extra: str = ""
     without: tuple[str, ...] = ()
     settings: str = ""
+    units: tuple[str, ...] = ()
 
     @property
     def home(self) -> str:
@@ -52,7 +54,7 @@ class Package:
 PACKAGES = (
     Package(
         "shiftwork-agent", "shiftwork_agent", "runs deployments on this host for a Shiftwork coordinator",
-        without=("_sqlite3*", "sqlite3"),
+        without=("_sqlite3*", "sqlite3"), units=("shiftwork-agent-upgrade.service",),
     ),
     Package(
         "shiftwork", "shiftwork_coordinator.cli", "coordinator and command line of Shiftwork, self-hosted deployments",
@@ -202,7 +204,10 @@ def _contents(package: Package, tree: Path) -> Iterable[dict[str, object]]:
     unit = f"{package.name}.service"
     yield {"src": f"{tree}/", "dst": package.home, "type": "tree"}
     yield {"src": _launcher(package, tree), "dst": f"/usr/bin/{package.name}", "file_info": {"mode": 0o755}}
-    yield {"src": str(ROOT / "systemd" / unit), "dst": f"/usr/lib/systemd/system/{unit}", "file_info": {"mode": 0o644}}
+    for name in (unit, *package.units):
+        yield {"src": str(ROOT / "systemd" / name), "dst": f"{UNITS}/{name}", "file_info": {"mode": 0o644}}
+    for name in package.units:
+        yield {"src": f"../{name}", "dst": f"{UNITS}/multi-user.target.wants/{name}", "type": "symlink"}
     yield {
         "src": str(ROOT / "LICENSE"),
         "dst": f"/usr/share/doc/{package.name}/copyright",

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,16 +19,18 @@ from shiftwork_agent import identity, logs, readings, status
 from shiftwork_agent.clock import Clock, SystemClock, boot_id
 from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Executor, Installer
+from shiftwork_agent.facts import has_systemd, host_facts
 from shiftwork_agent.gate import Gates
 from shiftwork_agent.hooks import read_output, trim
 from shiftwork_agent.journal import Journal
-from shiftwork_agent.late import LateInstaller
+from shiftwork_agent.late import LateInstaller, fetch_package
 from shiftwork_agent.layout import Layout
 from shiftwork_agent.ledger import Ledger
 from shiftwork_agent.link import Link
 from shiftwork_agent.notify import notify, watchdog_seconds
 from shiftwork_agent.outbox import Outbox
 from shiftwork_agent.renewal import Renewal
+from shiftwork_agent.upgrading import FEATURE, Upgrades, why_not
 from shiftwork_agent.watching import Watches
 from shiftwork_contract.errors import ShiftworkError
 from shiftwork_contract.messages import (
@@ -42,6 +45,7 @@ from shiftwork_contract.messages import (
     RunCommand,
     SetGate,
     Unwatch,
+    Upgrade,
     Watch,
     Welcome,
 )
@@ -120,6 +124,12 @@ class Agent:
             layout, installer, self.journal, self.outbox, self.ledger, clock, tasks,
             self.link.offline_for, config.install_root, config.output_limit, config.output_keep_bytes, self.changed,
         )  # fmt: skip
+        facts = host_facts()
+        self.upgrades = Upgrades(
+            layout.upgrade, version, facts,
+            why_not(facts, systemd=has_systemd(), require_signed=config.require_signed),
+            self.link.send, partial(fetch_package, self.link, config), tasks,
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Reads back what an earlier agent knew, then lets everything run."""
@@ -129,6 +139,7 @@ class Agent:
             self._tasks.create_task(work)
         await self.gates.restore()
         self.executor.resume()
+        self.upgrades.start()
         self._tasks.create_task(self.link.run())
         self.changed()
 
@@ -154,15 +165,17 @@ class Agent:
             boot_id(),
             self.outbox.next_seq,
             self.journal.epoch,
-            FEATURES,
+            FEATURES if self.upgrades.problem else (*FEATURES, FEATURE),
             tuple(self.executor.with_sequence(state) for state in known),
             tuple(entry.command.id for entry in self.journal.unfinished()),
+            self.upgrades.facts,
         )
 
     def welcomed(self, welcome: Welcome) -> None:
         if not self.journal.see_epoch(welcome.epoch):
             log.warning("the coordinator's epoch is over", extra={"epoch": welcome.epoch, "seen": self.journal.epoch})
         self._turned = self.clock.uptime()
+        self.upgrades.connected()
         self._write_contact()
         self.changed()
 
@@ -171,6 +184,7 @@ class Agent:
 
     def disconnected(self) -> None:
         self._turned = self.clock.uptime()
+        self.upgrades.disconnected()
         self._write_contact()
         self.changed()
 
@@ -189,6 +203,10 @@ class Agent:
                 self._tasks.create_task(self.renewal.install(message))
             case Watch() | Unwatch() | SetGate():
                 self._handle_wish(message)
+            case Upgrade() if self.journal.see_epoch(message.epoch):
+                self.upgrades.receive(message)
+            case Upgrade():
+                self.upgrades.refuse(message, f"epoch {message.epoch} is over: epoch {self.journal.epoch} has begun")
             case _:
                 log.warning("unexpected message", extra={"kind": type(message).__name__})
 

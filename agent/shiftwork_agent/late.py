@@ -1,4 +1,4 @@
-"""The installer, imported when it is first needed: an agent that waits for its first command has no use for it."""
+"""The installer and what fetches, imported when first needed: an agent that waits for a command has no use for them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,34 @@ from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Scripts
 from shiftwork_agent.layout import Layout
 from shiftwork_agent.link import Link
-from shiftwork_contract.messages import Command, GroupState
+from shiftwork_contract.messages import Command, GroupState, Package
 
 if TYPE_CHECKING:
+    from shiftwork_agent.fetch import Fetcher
     from shiftwork_agent.installer import Installer as Real
+
+
+def fetcher(link: Link, config: Config) -> Fetcher:
+    """Fetches from the coordinator that `link` has, else from the first."""
+    from shiftwork_agent.fetch import Fetcher, own
+
+    return Fetcher(
+        coordinator=lambda: link.coordinator or config.coordinators[0],
+        tls=lambda: link.context or True,
+        **own(config.s3, config.github, os.environ, SystemClock().wall),
+    )
+
+
+async def fetch_package(link: Link, config: Config, package: Package, into: Path) -> None:
+    """upgrading.Fetch, from the coordinator. Raises InvalidRequest unless size and digest are the package's."""
+    from shiftwork_agent.upgrading import CheckedFile
+
+    with into.open("wb") as file:
+        sink = CheckedFile(package, file)
+        await fetcher(link, config).fetch_path(package.path, f"the package of {package.version}", package.size, sink)
+        sink.check()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class LateInstaller:
@@ -33,20 +57,14 @@ class LateInstaller:
 
     def _installer(self) -> Real:
         if self._made is None:
-            from shiftwork_agent.fetch import Fetcher, own
             from shiftwork_agent.installer import Installer
             from shiftwork_agent.store import Store
             from shiftwork_agent.trust import Policy, Trust
 
-            fetcher = Fetcher(
-                coordinator=lambda: self.link.coordinator or self._config.coordinators[0],
-                tls=lambda: self.link.context or True,
-                **own(self._config.s3, self._config.github, os.environ, SystemClock().wall),
-            )
             config = self._config
             policy = Policy(config.require_signed, config.allowed_signers, config.rollback_window)
             self._made = Installer(
-                self._layout.state, Path(config.install_root or "/"), fetcher,
+                self._layout.state, Path(config.install_root or "/"), fetcher(self.link, config),
                 store=Store(self._layout.state, keep=config.keep_revisions, max_bytes=config.keep_bytes),
                 trust=Trust(policy, self._layout.accepted, SystemClock()), destinations=config.allowed_destinations,
             )  # fmt: skip

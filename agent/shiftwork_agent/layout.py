@@ -70,6 +70,11 @@ class Layout:
         return self.state / "gates.json"
 
     @property
+    def upgrade(self) -> Path:
+        """All about this agent's own upgrade; made when there is one."""
+        return self.state / "upgrade"
+
+    @property
     def status(self) -> Path:
         return self.state / "status.json"
 

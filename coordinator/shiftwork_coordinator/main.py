@@ -103,12 +103,13 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
         lease = await Lease.take(store, clock, f"{socket.gethostname()}:{os.getpid()}")
         stack.push_async_callback(lease.release)
         authority, metrics = Authority(data / "ca", clock), Metrics()
+        bundles, packages = Bundles(data / "bundles"), Bundles(data / "packages")
         sweep(data / "bundles")
+        sweep(data / "packages")
 
         async def issue(instance: str, csr: str) -> FromCoordinator:
             return await joining.renew(store, clock, authority, instance, csr)
 
-        bundles = Bundles(data / "bundles")
         outside = Outside(store, clock, S3(), GitHub.configured(os.environ), data / "bundles")
         home = Coordinator(
             store, Outputs(data / "output"), clock, lease.epoch, lease.outlasts, metrics.ticked, issue, outside
@@ -116,7 +117,7 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
         stack.push_async_callback(home.stop)
         await home.start()
         sts = Sts(os.environ.get("AWS_ENDPOINT_URL_STS", ""))
-        yield Services(home, authority, bundles, metrics, lease, sts=sts)
+        yield Services(home, authority, bundles, packages, metrics, lease, sts=sts)
 
 
 async def _keep_lease(services: Services) -> None:

@@ -98,6 +98,15 @@ class Fetcher:
             origin, parts = self._origin(session, revision)
             await Download(session, origin, _name(revision), limit, self._sleep, parts).run(sink)
 
+    async def fetch_path(self, path: str, name: str, limit: int, sink: Sink) -> None:
+        """The same for something of at most `limit` bytes that lies at the coordinator under `path`."""
+
+        async def kept(fresh: bool) -> Target:
+            return self._coordinator.at(path, name)
+
+        async with self._session_factory() as session:
+            await Download(session, kept, name, limit, self._sleep).run(sink)
+
     def _origin(self, session: aiohttp.ClientSession, revision: Revision) -> tuple[Origin, int]:
         """Where to ask, and with how many requests at once."""
         scheme, url = urlsplit(revision.url).scheme, revision.url

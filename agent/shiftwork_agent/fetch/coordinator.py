@@ -24,8 +24,11 @@ class Coordinator:
 
     def target(self, revision: Revision) -> Target:
         """The coordinator itself."""
-        url = f"{self.url().rstrip('/')}/v1/agent/bundles/{quote(revision.identity, safe=':')}"
-        return Target(url, f"{revision.identity} from the coordinator", self.tls())
+        path = f"/v1/agent/bundles/{quote(revision.identity, safe=':')}"
+        return self.at(path, f"{revision.identity} from the coordinator")
+
+    def at(self, path: str, name: str) -> Target:
+        return Target(self.url().rstrip("/") + path, name, self.tls())
 
 
 @dataclass

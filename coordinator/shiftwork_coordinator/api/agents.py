@@ -24,6 +24,7 @@ from shiftwork_contract.messages import (
     RenewCertificate,
     Report,
     Unsupported,
+    Upgraded,
     Welcome,
     encode,
     from_agent,
@@ -167,6 +168,8 @@ async def _handle(home: Coordinator, instance: str, link: Link, message: FromAge
         await link.take(message)
     elif isinstance(message, Heartbeat | Observed):
         home.reading(instance, message)
+    elif isinstance(message, Upgraded):
+        home.upgrades.told(instance, message)
     elif isinstance(message, RenewCertificate):
         link.send(await home.renew(instance, message.csr))
     elif isinstance(message, Unsupported):

@@ -28,7 +28,7 @@ async def push(request: web.Request) -> web.Response:
     asked = _asked(request)
     temporary = found.bundles.temporary()
     try:
-        await _received(request, temporary)
+        await received(request, temporary, UPLOAD_LIMIT)
         row, new, warnings = await keep(found.home, found.bundles, temporary, asked, caller(request).who)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -37,15 +37,15 @@ async def push(request: web.Request) -> web.Response:
     return reply({**view, "warnings": warnings}, status=201 if new else 200)
 
 
-async def _received(request: web.Request, temporary: Path) -> None:
-    """Writes the body to disk. Raises InvalidRequest past UPLOAD_LIMIT, Unavailable when the disk is full."""
+async def received(request: web.Request, temporary: Path, limit: int) -> None:
+    """Writes the body to disk. Raises InvalidRequest past `limit` bytes, Unavailable when the disk is full."""
     size = request.content_length or 0
     try:
         with temporary.open("xb") as file:
             async for piece in request.content.iter_chunked(PIECE):
                 size = max(size, file.tell() + len(piece))
-                if size > UPLOAD_LIMIT:
-                    raise InvalidRequest(f"cannot push an archive of more than {UPLOAD_LIMIT} bytes", code="TooLarge")
+                if size > limit:
+                    raise InvalidRequest(f"cannot push an archive of more than {limit} bytes", code="TooLarge")
                 await asyncio.to_thread(file.write, piece)
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):

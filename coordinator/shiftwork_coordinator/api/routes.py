@@ -35,6 +35,7 @@ def table() -> tuple[Route, ...]:
         output,
         revisions,
         trust,
+        upgrades,
     )
     from shiftwork_coordinator.api import tokens as token
 
@@ -56,6 +57,7 @@ def table() -> tuple[Route, ...]:
         Route("POST", "/v1/join/requests/{fingerprint}/deny", Auth.ADMIN, approvals.deny),
         Route("GET", "/v1/agent/link", Auth.AGENT, join.link),
         Route("GET", "/v1/agent/bundles/{identity}", Auth.AGENT, revisions.bundle),
+        Route("GET", "/v1/agent/packages/{identity}", Auth.AGENT, upgrades.package),
         Route("POST", "/v1/apply", Auth.ADMIN, groups.apply),
         Route("GET", "/v1/applications", Auth.VIEWER, groups.applications),
         Route("GET", "/v1/groups/{application}/{group}", Auth.VIEWER, groups.group),
@@ -77,6 +79,12 @@ def table() -> tuple[Route, ...]:
         Route("GET", "/v1/instances", Auth.VIEWER, instances.listed),
         Route("POST", "/v1/instances/{name}/tags", Auth.ADMIN, instances.tag),
         Route("POST", "/v1/instances/{name}/revoke", Auth.ADMIN, instances.revoke),
+        Route("POST", "/v1/packages", Auth.ADMIN, upgrades.add_package),
+        Route("GET", "/v1/packages", Auth.VIEWER, upgrades.packages),
+        Route("POST", "/v1/upgrades", Auth.ADMIN, upgrades.create),
+        Route("GET", "/v1/upgrades", Auth.VIEWER, upgrades.listed),
+        Route("GET", "/v1/upgrades/{id}", Auth.VIEWER, upgrades.show),
+        Route("POST", "/v1/upgrades/{id}/stop", Auth.ADMIN, upgrades.stop),
         Route("POST", "/v1/tokens", Auth.ADMIN, token.create),
         Route("GET", "/v1/tokens", Auth.ADMIN, token.listed),
         Route("DELETE", "/v1/tokens/{id}", Auth.ADMIN, token.revoke),

@@ -27,12 +27,13 @@ BODY_LIMIT = 1 << 20
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What handlers work with. `addresses`: URLs under which agents reach it, where they are configured. `joining` is
-    held while a host joins."""
+    """What handlers work with. `packages` are the agent's, kept as bundles are. `addresses`: URLs under which agents
+    reach it, where they are configured. `joining` is held while a host joins."""
 
     home: Coordinator
     authority: Authority
     bundles: Bundles
+    packages: Bundles
     metrics: Metrics
     lease: Lease
     addresses: tuple[str, ...] = ()

@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "approve": (f"{HERE}.approve:approve", "List the hosts that wait to join, or let one in."),
     "bootstrap": (f"{HERE}.bootstrap:bootstrap", "Install agents over SSH and join them, many hosts at once."),
     "revoke": (f"{HERE}.instances:revoke", "Shut an instance out for good."),
+    "upgrade": (f"{HERE}.upgrade:upgrade", "Upgrade agents, a batch at a time, the first one alone."),
     "token": (f"{HERE}.tokens:token", "Make, list and revoke tokens."),
     "trust": (f"{HERE}.trust:trust", "Let instances join by a role of AWS."),
     "lab": ("shiftwork_coordinator.lab.cli:lab_group", "A whole system on this machine, to play with and to break."),

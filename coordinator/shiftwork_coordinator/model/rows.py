@@ -14,7 +14,7 @@ import msgspec
 
 from shiftwork_contract.diagnostics import Diagnostics
 from shiftwork_contract.lifecycle import EventStatus
-from shiftwork_contract.messages import Command
+from shiftwork_contract.messages import Command, HostFacts
 from shiftwork_contract.resource import Resource
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.model.arrangement import Arrangement
@@ -276,7 +276,8 @@ class Token(Row, frozen=True):
 
 
 class Instance(Row, frozen=True):
-    """A joined host. `tags` come from the join token or an operator, never from the agent."""
+    """A joined host. `tags` come from the join token or an operator, never from the agent, which tells `agent_version`,
+    `features` and `host` at each connection."""
 
     name: str
     address: str = ""
@@ -286,6 +287,8 @@ class Instance(Row, frozen=True):
     certificate_serial: str = ""
     previous_serial: str = ""
     agent_version: str = ""
+    features: tuple[str, ...] = ()
+    host: HostFacts = HostFacts()
     last_seen: float | None = None
 
 

@@ -36,6 +36,7 @@ from shiftwork_coordinator.shell.agents import Agents, Session
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.reports import Told, installed
 from shiftwork_coordinator.shell.run import Run
+from shiftwork_coordinator.shell.upgrading import Upgrades
 from shiftwork_coordinator.store import Change, Outputs, Put, Store
 
 log = structlog.get_logger()
@@ -62,6 +63,7 @@ class Coordinator:
         self.may_call, self.ticked = may_call, ticked
         self._issue, self.sources = issue, sources
         self.agents = Agents(clock, self._woken)
+        self.upgrades = Upgrades(self)
         self.runs: dict[str, Run] = {}
         self._by_instance: dict[str, set[str]] = {}
         self._stack = AsyncExitStack()
@@ -77,6 +79,8 @@ class Coordinator:
         active = await self.store.deployments(statuses=ACTIVE, limit=None)
         for deployment in sorted(active, key=lambda d: d.serial):
             await self.take_up(deployment)
+        await self.upgrades.start()
+        self._spawn(self.upgrades.drive())
 
     async def stop(self) -> None:
         """Ends the tasks; the rows say where everything stands."""
@@ -157,6 +161,9 @@ class Coordinator:
         self._coming.pop(group_id, None)
         self._wake_all()
 
+    def busy(self, instance: str) -> str:
+        return min(self._by_instance.get(instance, ()), default="")
+
     def _watching(self, instance: str, group_id: str) -> bool:
         ids = self._by_instance.get(instance, set())
         return any(self.runs[i].image.deployment.group_id == group_id for i in ids)
@@ -172,9 +179,11 @@ class Coordinator:
         changes = [Put(installed(instance, state)) for state in hello.groups]
         if changes:
             await self.store.write(*changes, epoch=self.epoch)
-        seen = {"agent_version": hello.agent_version, "last_seen": self.clock.now()}
+        about = {"agent_version": hello.agent_version, "features": hello.features, "host": hello.host}
+        seen = about | {"last_seen": self.clock.now()}
         await amend(self.store, instance, lambda row: replace(row, **seen))
         self.agents.connect(instance, session)
+        self.upgrades.connected(instance)
         for run_id in list(self._by_instance.get(instance, ())):
             run = self.runs[run_id]
             for state in hello.groups:
@@ -186,6 +195,7 @@ class Coordinator:
 
     def disconnected(self, instance: str, session: Session) -> None:
         self.agents.disconnect(instance, session)
+        self.upgrades.changed(instance)
 
     def reading(self, instance: str, message: Heartbeat | Observed) -> None:
         if isinstance(message, Observed):

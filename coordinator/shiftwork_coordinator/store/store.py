@@ -35,7 +35,8 @@ from shiftwork_coordinator.model.rows import (
     Token,
     TrustedRole,
 )
-from shiftwork_coordinator.model.status import OPEN
+from shiftwork_coordinator.model.status import OPEN, DeploymentStatus
+from shiftwork_coordinator.model.upgrades import AgentPackage, AgentUpgrade, AgentUpgradeTarget
 from shiftwork_coordinator.store import tables
 from shiftwork_coordinator.store.audit import AuditLine, first_break
 from shiftwork_coordinator.store.changes import Change
@@ -229,6 +230,26 @@ class Store:
 
     async def join_requests(self) -> list[JoinRequest]:
         return await self._many(JoinRequest)
+
+    # Upgrades of agents
+
+    async def packages(self) -> list[AgentPackage]:
+        """In the order of versions' names, which says nothing of age."""
+        c = tables.packages.c
+        return await self._many(AgentPackage, order=c.version)
+
+    async def agent_upgrade(self, id: str) -> AgentUpgrade | None:
+        return await self._one(AgentUpgrade, tables.agent_upgrades.c.id == id)
+
+    async def agent_upgrades(self, *, active: bool = False, limit: int | None = 50) -> list[AgentUpgrade]:
+        """Newest first; with `active` those that have not ended."""
+        c = tables.agent_upgrades.c
+        wanted = [c.status == str(DeploymentStatus.IN_PROGRESS)] if active else []
+        return await self._many(AgentUpgrade, *wanted, order=c.created_at.desc(), limit=limit)
+
+    async def agent_upgrade_targets(self, upgrade_id: str) -> dict[str, AgentUpgradeTarget]:
+        rows = await self._many(AgentUpgradeTarget, tables.agent_upgrade_targets.c.upgrade_id == upgrade_id)
+        return {row.instance: row for row in rows}
 
     # The rest
 

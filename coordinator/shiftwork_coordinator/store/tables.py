@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-from shiftwork_coordinator.model import rows
+from shiftwork_coordinator.model import rows, upgrades
 
 metadata = MetaData()
 
@@ -72,6 +72,9 @@ instances = _table("instances", _key("name"))
 tokens = _table("tokens", _key("id"))
 join_requests = _table("join_requests", _key("fingerprint"))
 trusted_roles = _table("trusted_roles", _key("id"))
+packages = _table("packages", _key("version"), _key("format"), _key("machine"))
+agent_upgrades = _table("agent_upgrades", _key("id"), Column("status", String), Column("created_at", Float))
+agent_upgrade_targets = _table("agent_upgrade_targets", _key("upgrade_id"), _key("instance"))
 history = _table(
     "history",
     Column("number", Integer, primary_key=True, autoincrement=True),
@@ -130,4 +133,7 @@ STORED: dict[type, Stored] = {
     rows.Token: Stored(tokens, _fields("id")),
     rows.TrustedRole: Stored(trusted_roles, _fields("id")),
     rows.JoinRequest: Stored(join_requests, _fields("fingerprint")),
+    upgrades.AgentPackage: Stored(packages, _fields("version", "format", "machine")),
+    upgrades.AgentUpgrade: Stored(agent_upgrades, _fields("id", "status", "created_at")),
+    upgrades.AgentUpgradeTarget: Stored(agent_upgrade_targets, _fields("upgrade_id", "instance")),
 }
