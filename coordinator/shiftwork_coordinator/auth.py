@@ -12,19 +12,22 @@ import msgspec
 from aiohttp import web
 
 from shiftwork_contract.errors import Denied
-from shiftwork_coordinator import tokens
+from shiftwork_coordinator import aws_keys, sigv4, tokens
 from shiftwork_coordinator.joining import holds
 from shiftwork_coordinator.ports import Clock
+from shiftwork_coordinator.sealing import Sealer
 from shiftwork_coordinator.store import Store
 
 
 class Auth(StrEnum):
     """A route's class. PUBLIC: anybody. JOIN: the handler checks what the body holds. AGENT: an instance's
-    certificate. The rest are operators' roles, each including the ones before it."""
+    certificate. AWS: the signature of a key that was issued here; each operation says which role it takes. The rest
+    are operators' roles, each including the ones before it."""
 
     PUBLIC = "public"
     JOIN = "join"
     AGENT = "agent"
+    AWS = "aws"
     VIEWER = "viewer"
     DEPLOYER = "deployer"
     APPROVER = "approver"
@@ -48,12 +51,14 @@ class NotAllowed(Denied):
 CALLER = web.RequestKey("caller", Caller)
 
 
-async def admit(request: web.Request, auth: Auth, store: Store, clock: Clock) -> Caller:
+async def admit(request: web.Request, auth: Auth, store: Store, clock: Clock, sealer: Sealer) -> Caller:
     """The caller. Raises Denied without valid credentials, NotAllowed when they are not enough."""
     if auth in (Auth.PUBLIC, Auth.JOIN):
         return Caller(request.remote or "local")
     if auth is Auth.AGENT:
         return await _agent(request, store)
+    if auth is Auth.AWS:
+        return await _signer(request, store, clock, sealer)
     caller = await _operator(request, store, clock)
     if tokens.ROLES.index(caller.role) < tokens.ROLES.index(auth):
         raise NotAllowed(f"cannot do this as {caller.role}: it takes the role {auth} or higher")
@@ -66,6 +71,12 @@ async def _agent(request: web.Request, store: Store) -> Caller:
     if row is None or not holds(row, serial):
         raise Denied("this takes the certificate of a joined instance; `shiftwork-agent join` gets one")
     return Caller(f"agent {name}", instance=name, serial=serial)
+
+
+async def _signer(request: web.Request, store: Store, clock: Clock, sealer: Sealer) -> Caller:
+    asked = sigv4.Request(request.method, request.raw_path, tuple(request.headers.items()), await request.read())
+    row = await aws_keys.signer(store, clock, sealer, asked)
+    return Caller(f"key {row.id}" + (f" ({row.name})" if row.name else ""), role=row.role)
 
 
 def _certificate(request: web.Request) -> tuple[str, str]:

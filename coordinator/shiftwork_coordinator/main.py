@@ -25,6 +25,7 @@ from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.metrics import Metrics
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.pushing import sweep
+from shiftwork_coordinator.sealing import Sealer
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.sources import Outside
 from shiftwork_coordinator.sources.github import GitHub
@@ -117,7 +118,8 @@ async def _opened(data: Path, database: str | None) -> AsyncIterator[Services]:
         stack.push_async_callback(home.stop)
         await home.start()
         sts = Sts(os.environ.get("AWS_ENDPOINT_URL_STS", ""))
-        yield Services(home, authority, bundles, packages, metrics, lease, sts=sts)
+        sealer = Sealer(data / "sealing.key")
+        yield Services(home, authority, bundles, packages, metrics, lease, sts=sts, sealer=sealer)
 
 
 async def _keep_lease(services: Services) -> None:

@@ -27,9 +27,10 @@ REFUSED = "the token is unknown, used up, expired or revoked"
 
 class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`ttl` in seconds; by default 15 minutes to join with, no end for an operator. `uses` counts joins. `group`:
-    APPLICATION/GROUP that instances must land in; the tags which it takes are added."""
+    APPLICATION/GROUP that instances must land in; the tags which it takes are added. Keys for AWS's SDKs are made of it
+    in aws_keys.py."""
 
-    kind: Literal["agent", "operator"]
+    kind: Literal["agent", "operator", "aws"]
     role: str = ""
     name: str = ""
     group: str = ""
@@ -40,7 +41,7 @@ class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def create(store: Store, clock: Clock, asked: NewToken, who: str, ca_fingerprint: str) -> tuple[Token, str]:
     """The row and the token's text, which is shown this once."""
-    _check(asked)
+    check(asked)
     tags = asked.tags
     if asked.group:
         tags = tags_into(await group_named(store, asked.group), tags, asked.name)
@@ -65,14 +66,14 @@ async def create(store: Store, clock: Clock, asked: NewToken, who: str, ca_finge
     return row, text
 
 
-def _check(asked: NewToken) -> None:
-    if asked.kind == "operator" and asked.role not in ROLES:
+def check(asked: NewToken) -> None:
+    if asked.kind != "agent" and asked.role not in ROLES:
         raise InvalidRequest(f"cannot make a token with role {asked.role!r}: a role is one of {', '.join(ROLES)}")
     if asked.kind == "agent" and asked.role:
         raise InvalidRequest("cannot give a join token a role: agents have none")
     if asked.kind == "agent" and asked.name and not NAME.fullmatch(asked.name):
         raise InvalidRequest(f"cannot bind a token to the instance name {asked.name!r}: use letters, digits, . _ -")
-    if asked.kind == "operator" and asked.group:
+    if asked.kind != "agent" and asked.group:
         raise InvalidRequest("cannot bind an operator's token to a group: roles are for all of them")
     if asked.ttl is not None and asked.ttl <= 0:
         raise InvalidRequest(f"cannot make a token that lasts {asked.ttl:g} s: give more than 0")

@@ -27,6 +27,7 @@ def table() -> tuple[Route, ...]:
     from shiftwork_coordinator.api import (
         about,
         approvals,
+        aws,
         deployments,
         groups,
         hooks,
@@ -40,6 +41,7 @@ def table() -> tuple[Route, ...]:
     from shiftwork_coordinator.api import tokens as token
 
     return (
+        Route("POST", "/", Auth.AWS, aws.codedeploy),
         Route("GET", "/v1/health", Auth.PUBLIC, about.health),
         Route("GET", "/v1/ca.pem", Auth.PUBLIC, about.ca),
         Route("GET", "/metrics", Auth.VIEWER, about.metrics),

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from shiftwork_coordinator.api.attempts import Attempts
+from shiftwork_coordinator.api.codedeploy import json11
 from shiftwork_coordinator.api.errors import errors
 from shiftwork_coordinator.api.links import Links
 from shiftwork_coordinator.api.routes import Route, table
@@ -17,6 +18,7 @@ from shiftwork_coordinator.auth import CALLER, Auth, Caller, admit
 from shiftwork_coordinator.metrics import Metrics
 from shiftwork_coordinator.nonces import Nonces
 from shiftwork_coordinator.pki import Authority
+from shiftwork_coordinator.sealing import Sealer
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.store import Bundles, Lease
 from shiftwork_coordinator.sts import Sts
@@ -41,6 +43,7 @@ class Services(msgspec.Struct, frozen=True):
     joining: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     nonces: Nonces = msgspec.field(default_factory=Nonces)
     sts: Sts = msgspec.field(default_factory=Sts)
+    sealer: Sealer = msgspec.field(default_factory=Sealer)
     attempts: Attempts = msgspec.field(default_factory=Attempts)
 
 
@@ -63,11 +66,14 @@ async def _hang_up(app: web.Application) -> None:
 
 def _guarded(route: Route) -> Any:
     async def handle(request: web.Request) -> web.StreamResponse:
-        home = request.app[SERVICES].home
-        request[CALLER] = await admit(request, route.auth, home.store, home.clock)
+        found, home = request.app[SERVICES], request.app[SERVICES].home
+        request[CALLER] = await admit(request, route.auth, home.store, home.clock, found.sealer)
         return await (_counted(request, route) if route.auth is Auth.JOIN else route.handler(request))
 
-    return handle
+    async def in_aws_words(request: web.Request) -> web.StreamResponse:
+        return await json11.spoken(request, lambda: handle(request))
+
+    return in_aws_words if route.auth is Auth.AWS else handle
 
 
 async def _counted(request: web.Request, route: Route) -> web.StreamResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from shiftwork_coordinator import tokens
+from shiftwork_coordinator import aws_keys, tokens
 from shiftwork_coordinator.api.server import body, caller, reply, services
 from shiftwork_coordinator.model.rows import Token
 
@@ -13,6 +13,9 @@ async def create(request: web.Request) -> web.Response:
     found = services(request)
     asked = await body(request, tokens.NewToken)
     home = found.home
+    if asked.kind == "aws":
+        row, secret = await aws_keys.create(home.store, home.clock, found.sealer, asked, caller(request).who)
+        return reply({**_view(row), "accessKeyId": row.id, "secretAccessKey": secret}, status=201)
     row, text = await tokens.create(home.store, home.clock, asked, caller(request).who, found.authority.fingerprint)
     return reply({**_view(row), "token": text}, status=201)
 

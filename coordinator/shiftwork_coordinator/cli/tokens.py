@@ -33,7 +33,10 @@ def token() -> None:
 
 @token.command("create")
 @click.option("--agent", is_flag=True, help="A token to join an instance with.")
-@click.option("--role", type=click.Choice(ROLES), help="A token for a person or a program, with this role.")
+@click.option("--aws", is_flag=True, help="A key for AWS's SDKs, whose calls to CodeDeploy come here.")
+@click.option(
+    "--role", type=click.Choice(ROLES), help="A token for a person or a program, with this role. With --aws: deployer."
+)
 @click.option("--name", metavar="NAME", help="With --agent: the only instance that may use it. Else: whose it is.")
 @click.option("--group", type=GroupName(), metavar="APPLICATION/GROUP", help="With --agent: where instances land.")
 @click.option(
@@ -44,6 +47,7 @@ def token() -> None:
 @api_command
 def create(
     agent: bool,
+    aws: bool,
     role: str | None,
     name: str | None,
     group: tuple[str, str] | None,
@@ -53,11 +57,17 @@ def create(
     call: Call,
 ) -> None:
     """Make a token and print it; it is shown this once."""
-    if agent == (role is not None):
-        raise click.UsageError("cannot make a token: say either --agent or --role ROLE")
-    if role is not None and (tags or uses or group):
-        raise click.UsageError("cannot use --group, --tag or --uses with --role: they belong to --agent")
-    wanted = {"kind": "agent" if agent else "operator", "role": role, "name": name, "ttl": ttl, "uses": uses}
+    if (agent and (aws or role is not None)) or not (agent or aws or role is not None):
+        raise click.UsageError("cannot make a token: say one of --agent, --role ROLE and --aws")
+    if not agent and (tags or uses or group):
+        raise click.UsageError("cannot use --group, --tag or --uses with --role or --aws: they belong to --agent")
+    wanted = {
+        "kind": "agent" if agent else "aws" if aws else "operator",
+        "role": role,
+        "name": name,
+        "ttl": ttl,
+        "uses": uses,
+    }
     bound = {"group": "/".join(group) if group else None, "tags": dict(tags) or None}
     body = {key: value for key, value in {**wanted, **bound}.items() if value is not None}
     answer = call.ask("POST", "/v1/tokens", body)
@@ -70,7 +80,11 @@ def create(
     if made.get("group"):
         tell(f"For instances of {made['group']}: {tags_text(made.get('tags')) or 'by name'}")
     tell(f"Token {made.get('id', '')}, valid until {moment(made.get('expiresAt'))}. It is not shown again:")
-    click.echo(made.get("token", ""))
+    if aws:
+        click.echo(f"AWS_ACCESS_KEY_ID={made.get('accessKeyId', '')}")
+        click.echo(f"AWS_SECRET_ACCESS_KEY={made.get('secretAccessKey', '')}")
+    else:
+        click.echo(made.get("token", ""))
 
 
 @token.command("list")

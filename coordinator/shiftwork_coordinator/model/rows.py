@@ -259,10 +259,11 @@ class Pin(Row, frozen=True):
 
 
 class Token(Row, frozen=True):
-    """A join token (kind agent) or an operator's. Only the hash of the secret is kept. `uses_left` None = unlimited."""
+    """A join token (kind agent), an operator's, or a key for AWS's SDKs. Only the hash of the secret is kept; of a key,
+    whose secret must be known to check a signature, `sealed`. `uses_left` None = unlimited."""
 
     id: str
-    kind: Literal["agent", "operator"]
+    kind: Literal["agent", "operator", "aws"]
     secret_hash: str
     created_at: float
     created_by: str = ""
@@ -273,6 +274,7 @@ class Token(Row, frozen=True):
     expires_at: float | None = None
     uses_left: int | None = None
     revoked_at: float | None = None
+    sealed: str = ""
 
 
 class Instance(Row, frozen=True):

@@ -5,19 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
+from shiftwork_coordinator import aws_keys, tokens
 from shiftwork_coordinator.api.routes import Route, table
 from shiftwork_coordinator.auth import Auth
 
 ROLES = ("viewer", "deployer", "approver", "admin")
-CALLERS = ("nobody", "forged", "agent", *ROLES)
+CALLERS = ("nobody", "forged", "agent", "aws", *ROLES)
+UNSIGNED = ("MissingAuthenticationTokenException", "IncompleteSignatureException")
 
 
 def admitted(auth: Auth, who: str) -> bool:
     if auth in (Auth.PUBLIC, Auth.JOIN):
         return True
-    if auth is Auth.AGENT:
-        return who == "agent"
+    if auth in (Auth.AGENT, Auth.AWS):
+        return who == auth.value
     return who in ROLES and ROLES.index(who) >= ROLES.index(auth.value)
 
 
@@ -31,14 +36,28 @@ async def test_every_route_admits_exactly_its_class(site: Any, who: str) -> None
     elif who in ROLES:
         options["role"] = who
     for route in table():
+        if who == "aws":
+            options = await aws(site, route)
         path = route.path.format(
             id="d-NONE", name="nope", application="a", group="g", identity="x", fingerprint="0" * 64
         )
         async with site.request(route.method, path, **options) as answer:
             body = await answer.text()
             refused = answer.status in (401, 403) and route.auth is not Auth.JOIN
+            if route.auth is Auth.AWS:
+                refused = answer.status == 400 and any(code in body for code in UNSIGNED)
             assert refused is not admitted(route.auth, who), f"{who} {route.method} {path}: {answer.status} {body}"
             assert answer.status != 500, f"{route.method} {path}: {body}"
+
+
+async def aws(site: Any, route: Route) -> dict[str, Any]:
+    """What a key signs, for any route."""
+    row, secret = await aws_keys.create(
+        site.home.store, site.home.clock, site.services.sealer, tokens.NewToken("aws"), "test"
+    )
+    asked = AWSRequest(route.method, site.url + route.path, data=b"")
+    SigV4Auth(Credentials(row.id, secret), "codedeploy", "eu-west-1").add_auth(asked)
+    return {"headers": dict(asked.headers)}
 
 
 async def test_a_role_that_is_too_low_is_told_which_it_takes(site: Any) -> None:

@@ -264,12 +264,28 @@ async def test_tokens(fake, cli):
 
 @pytest.mark.parametrize(
     "args",
-    [(), ("--agent", "--role", "admin"), ("--role", "admin", "--uses", "2"), ("--role", "admin", "--group", "a/b")],
+    [
+        (),
+        ("--agent", "--role", "admin"),
+        ("--role", "admin", "--uses", "2"),
+        ("--role", "admin", "--group", "a/b"),
+        ("--agent", "--aws"),
+        ("--aws", "--uses", "2"),
+    ],
 )
 async def test_token_create_refuses_what_contradicts_itself(fake, cli, args):
     ran = await cli("token", "create", *args)
     assert ran.code == 2
     assert not fake.asked
+
+
+async def test_a_key_for_aws_is_printed_as_its_sdks_want_it(fake, cli):
+    made = {"id": "SWKIA", "accessKeyId": "SWKIA", "secretAccessKey": "s3cr3t", "expiresAt": None}
+    fake.on("POST", "/v1/tokens", made)
+    ran = await cli("token", "create", "--aws", "--name", "hooks")
+    assert ran.out == "AWS_ACCESS_KEY_ID=SWKIA\nAWS_SECRET_ACCESS_KEY=s3cr3t\n"
+    await cli("token", "create", "--aws", "--role", "viewer")
+    assert fake.bodies("POST", "/v1/tokens") == [{"kind": "aws", "name": "hooks"}, {"kind": "aws", "role": "viewer"}]
 
 
 async def test_options_of_a_group_reach_its_commands(fake, cli, tmp_path):
