@@ -80,6 +80,7 @@ def join(state: Path, config_file: Path, output: str, ca_fingerprint: str, **wis
     import asyncio
     import json
 
+    from shiftwork_agent import service
     from shiftwork_agent.join import Wish
     from shiftwork_agent.join import join as join_now
     from shiftwork_agent.layout import Layout
@@ -88,10 +89,13 @@ def join(state: Path, config_file: Path, output: str, ca_fingerprint: str, **wis
         click.echo(line, err=True)
 
     about = asyncio.run(join_now(Wish(fingerprint=ca_fingerprint, **wish), Layout(state), config_file, tell))
+    started = service.start(state, config_file)
     if output == "json":
-        click.echo(json.dumps({"instance": about.instance, "name": about.name, "config": str(config_file)}))
+        answer = {"instance": about.instance, "name": about.name, "config": str(config_file), "service": started}
+        click.echo(json.dumps(answer))
     else:
         click.echo(f"Joined as {about.name} ({about.instance}). Settings are in {config_file}.")
+        click.echo(service.told(started))
 
 
 @main.command()
