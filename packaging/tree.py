@@ -101,7 +101,7 @@ def compile_all(tree: Path, folder: Path, final: str) -> None:
     So nothing is ever written below /opt when the programs run, not even by root.
     """
     command = [
-        tree / "bin" / "python3",
+        str(tree / "bin" / "python3"),
         "-I",
         "-m",
         "compileall",
@@ -111,4 +111,4 @@ def compile_all(tree: Path, folder: Path, final: str) -> None:
         "--invalidation-mode",
         "unchecked-hash",
     ]
-    subprocess.run([*command, "-s", folder, "-p", final, folder], check=True)
+    subprocess.run([*command, "-s", str(folder), "-p", final, str(folder)], check=True)
