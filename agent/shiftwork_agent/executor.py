@@ -288,9 +288,9 @@ class Executor:
         command = entry.command
         revision = self._revision(command, event)
         try:
-            if not resumed and event not in RUNS_INSTALLED_REVISION:
-                await self.installer.admit(command)
             scripts = self._scripts(command, revision, event)
+            if scripts and not resumed and event not in RUNS_INSTALLED_REVISION:
+                await self.installer.admit(command)
         except ShiftworkError as err:
             return Outcome(EventStatus.FAILED, _unknown(f"{err.message} (revision {revision})"), revision)
         if not scripts:

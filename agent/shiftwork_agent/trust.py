@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -57,11 +58,16 @@ Installed = Callable[[], Collection[str]]
 """The digests of the trees that are installed on this host."""
 
 
-class Trust:
-    """`memory` is the file of what was accepted."""
+class Ask(Protocol):
+    def __call__(self, question: Question) -> Awaitable[Answer]: ...
 
-    def __init__(self, policy: Policy, memory: Path, clock: Clock) -> None:
+
+class Trust:
+    """`memory` is the file of what was accepted; `ask` says whose a signature is."""
+
+    def __init__(self, policy: Policy, memory: Path, clock: Clock, ask: Ask | None = None) -> None:
         self._policy, self._memory, self._clock = policy, memory, clock
+        self._ask = ask or asked_in_child
         self._turn = asyncio.Lock()
 
     async def admit(self, command: Command, tree: str, installed: Installed) -> Admitted | None:
@@ -89,31 +95,13 @@ class Trust:
             await asyncio.to_thread(self._note, admitted, installed)
 
     async def _signer(self, signed: Signed, command: Command) -> str:
-        found = await self._asked(signed, command.application)
+        question = Question(
+            signed.statement, signed.signature, command.application, self._policy.signers, self._clock.wall()
+        )
+        found = await self._ask(question)
         if found.problem:
             raise _refused(command, found.signer, found.problem)
         return found.signer
-
-    async def _asked(self, signed: Signed, application: str) -> Answer:
-        question = Question(
-            signed.statement, signed.signature, application, self._policy.signers, self._clock.wall()
-        )  # fmt: skip
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-m", "shiftwork_agent.signing", stdin=pipe, stdout=pipe, stderr=pipe
-        )
-        try:
-            async with asyncio.timeout(CHECK_WITHIN):
-                out, err = await process.communicate(msgspec.json.encode(question))
-            return msgspec.json.decode(out, type=Answer)
-        except msgspec.MsgspecError as problem:
-            said = err.decode("utf-8", "replace").strip().rpartition("\n")[2] or "the check ended without an answer"
-            raise ShiftworkError(f"cannot check the signature: {said}") from problem
-        except TimeoutError as problem:
-            raise ShiftworkError(f"cannot check the signature within {CHECK_WITHIN:g} s") from problem
-        finally:
-            if process.returncode is None:
-                process.kill()
 
     def _judge(self, admitted: Admitted, installed: Installed) -> None:
         statement = admitted.statement
@@ -128,6 +116,26 @@ class Trust:
         after = accepted.noted(memory, admitted.statement, admitted.signer, installed(), self._clock.wall())
         if after is not memory:
             accepted.save(self._memory, after)
+
+
+async def asked_in_child(question: Question) -> Answer:
+    """`signing.answer` in a process of its own, so that `cryptography` never enters the daemon."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-m", "shiftwork_agent.signing", stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        async with asyncio.timeout(CHECK_WITHIN):
+            out, err = await process.communicate(msgspec.json.encode(question))
+        return msgspec.json.decode(out, type=Answer)
+    except msgspec.MsgspecError as problem:
+        said = err.decode("utf-8", "replace").strip().rpartition("\n")[2] or "the check ended without an answer"
+        raise ShiftworkError(f"cannot check the signature: {said}") from problem
+    except TimeoutError as problem:
+        raise ShiftworkError(f"cannot check the signature within {CHECK_WITHIN:g} s") from problem
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 def _tree(revision: Revision) -> str:

@@ -53,7 +53,8 @@ class Fetch(Protocol):
 
 
 class Upgrades:
-    """`problem` is why this agent cannot be upgraded by itself; empty when it can."""
+    """`problem` is why this agent cannot be upgraded by itself; empty when it can. Nothing is begun or taken up again
+    while there is one: an earlier agent may have said yes before `require_signed` was set."""
 
     def __init__(
         self,
@@ -88,10 +89,14 @@ class Upgrades:
         """A link is up: says how the last upgrade stands, and lets the script know."""
         if self._record is None:
             return
+        upgrade = self._record.upgrade
         if self._state == "installing":
             write_atomically(self._connected, self._version.encode() + b"\n")
+        elif self._state == "fetching" and self.problem:
+            self._record = Record(upgrade, Upgraded(upgrade.id, "refused", self.problem))
+            write_atomically(self._file, msgspec.json.encode(self._record))
         elif self._state == "fetching" and not self._working:
-            self._work(partial(self._begin, self._record.upgrade))
+            self._work(partial(self._begin, upgrade))
         self._send(self._record.state)
 
     def disconnected(self) -> None:
@@ -191,7 +196,7 @@ class Upgrades:
         """After a restart, most likely by the script itself: while that runs, systemd starts no second one."""
         assert self._record is not None
         upgrade = self._record.upgrade
-        if not self._outcome.exists():
+        if not self._outcome.exists() and not self.problem:
             try:
                 if not (self._directory / "plan").exists():
                     await self._install(upgrade)
@@ -211,7 +216,7 @@ class Upgrades:
         while not self._outcome.exists():
             await asyncio.sleep(LOOK_EVERY)
             looks += 1
-            if looks % START_AGAIN_AFTER == 0:
+            if looks % START_AGAIN_AFTER == 0 and not self.problem:
                 await self._start_unit(upgrade)
         _, _, why = self._outcome.read_text(errors="replace").partition("\n")
         works = self._version == upgrade.package.version

@@ -124,4 +124,6 @@ def _unusable(text: str, problem: str) -> InvalidRequest:
 
 def shown(url: str) -> str:
     """`url` as it may be logged and shown: of a web address without what follows the ?, which may be a secret."""
+    if url == "coordinator:":
+        return "the coordinator"
     return url.partition("?")[0] if url.startswith(("https:", "http:")) else url

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from shiftwork_agent import accepted
+from shiftwork_agent import accepted, signing
 from shiftwork_agent.accepted import GRACE, Memory
 from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.config import Config
@@ -18,8 +18,10 @@ from shiftwork_agent.fetch.target import Sink
 from shiftwork_agent.installer import Installer
 from shiftwork_agent.late import LateInstaller
 from shiftwork_agent.layout import Layout
+from shiftwork_agent.link import Link
 from shiftwork_agent.local import local_command
-from shiftwork_agent.trust import Policy, Trust
+from shiftwork_agent.signers import Answer, Question
+from shiftwork_agent.trust import Policy, Trust, asked_in_child
 from shiftwork_contract.archive import inspect, pack
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.lifecycle import EventStatus
@@ -43,6 +45,10 @@ class SetClock:
         return self.now
 
 
+async def in_process(question: Question) -> Answer:
+    return signing.answer(question)
+
+
 class Host:
     """A host that requires signatures, and the bundles that can be fetched."""
 
@@ -56,7 +62,7 @@ class Host:
         self.restart()
 
     def restart(self) -> None:
-        trust = Trust(self.policy, self.tmp / "accepted.json", self.clock)
+        trust = Trust(self.policy, self.tmp / "accepted.json", self.clock, in_process)
         self.installer = Installer(self.tmp / "state", self.tmp / "root", self, trust=trust)
 
     async def fetch(self, revision: Revision, sink: Sink) -> None:
@@ -109,6 +115,13 @@ async def test_a_signed_revision_runs(host: Host) -> None:
     assert await host.deploy(host.release("v1", 1)) == "v1"
     found = accepted.load(host.tmp / "accepted.json").of("web")
     assert [(one.sequence, one.signer) for one in found] == [(1, host.key.fingerprint)]
+
+
+async def test_a_child_process_says_the_same(host: Host) -> None:
+    good = signed(host.key)
+    for application in ("web", "api"):
+        question = Question(good.statement, good.signature, application, str(host.signers), NOW)
+        assert await asked_in_child(question) == signing.answer(question)
 
 
 async def test_nothing_else_is_even_fetched(host: Host) -> None:
@@ -310,6 +323,7 @@ def test_local_keeps_the_owner_s_rules_too(tmp_path: Path) -> None:
 async def test_the_daemon_follows_the_settings_file(tmp_path: Path) -> None:
     config = Config(require_signed=True, allowed_signers=str(tmp_path / "signers"), allowed_destinations=("/srv",))
     installer = LateInstaller(Layout(tmp_path), config)
+    installer.link = cast(Link, None)  # nothing comes so far that it would be fetched
     revision = Revision("sha256:" + "0" * 64, "coordinator:")
     command = Command("c", "d", "g", "web", "production", 1, revision)
     for verb in (installer.prepare, installer.install, installer.admit):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from shiftwork_agent import daemon, upgrading
@@ -326,6 +327,21 @@ async def test_a_script_that_was_killed_is_started_again(
         agent.receive(wanted())
         await site.until("installing")
         await appears(host / "installed")
+
+
+@pytest.mark.parametrize("reached", ["fetching", "installing"])
+async def test_an_upgrade_is_not_taken_up_where_signatures_are_required_since(
+    site: Site, host: Path, reached: str
+) -> None:
+    """Such as one whose package a coordinator has held back until the host's owner had locked the door."""
+    site.directory.mkdir()
+    state = Upgraded("u-1", reached)  # type: ignore[arg-type]
+    (site.directory / "upgrade.json").write_bytes(msgspec.json.encode(upgrading.Record(wanted(), state)))
+    async with site.agent("1", "only what is signed"):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert site.fetched == [] and not (host / "calls").exists()
+    assert site.sent[0] == (Upgraded("u-1", "refused", "only what is signed") if reached == "fetching" else state)
 
 
 async def test_one_upgrade_at_a_time(site: Site) -> None:

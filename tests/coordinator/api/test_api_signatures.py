@@ -18,14 +18,26 @@ PUSH = "/v1/revisions?application=web&type=tgz"
 GOOD = bundle(appspec_yml="version: 0.0\nos: linux\n")
 
 
+def key(directory: Path, name: str = "id") -> Path:
+    path = directory / name
+    if not path.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
 def sign(
-    directory: Path, tree: str, application: str = "web", *, sequence: int = 1, namespace: str = "shiftwork"
+    directory: Path,
+    tree: str,
+    application: str = "web",
+    *,
+    sequence: int = 1,
+    namespace: str = "shiftwork",
+    by: str = "id",
+    at: float = 1.8e9,
+    expires: float = 1.9e9,
 ) -> Signed:
-    key = directory / "id"
-    if not key.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    statement = text(made(application, tree, sequence=sequence, signed_at=1.8e9, expires=1.9e9))
-    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key)]
+    statement = text(made(application, tree, sequence=sequence, signed_at=at, expires=expires))
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(key(directory, by))]
     done = subprocess.run(command, input=statement, capture_output=True, text=True, check=True)
     return Signed(statement, done.stdout)
 
