@@ -283,7 +283,7 @@ def _from_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> RawMember:
 
 
 def _zip_kind(info: zipfile.ZipInfo, mode: int) -> Kind:
-    if info.is_dir():
+    if info.filename.endswith("/"):  # `is_dir` cannot bear a name that is empty, or begins with a NUL
         return "dir"
     form = stat.S_IFMT(mode)
     if form == stat.S_IFLNK:

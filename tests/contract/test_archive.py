@@ -277,6 +277,12 @@ def test_damaged_archives_raise_nothing_but_invalid_request(
         inspect(io.BytesIO(bytes(data[: len(data) - end % 64])), kind, Limits(unpacked_bytes=1 << 20))
 
 
+def test_a_zip_name_that_begins_with_a_nul_is_refused() -> None:
+    data = SEEDS[BundleType.ZIP].replace(b"appspec.yml", b"\0ppspec.yml")
+    with pytest.raises(InvalidRequest, match="control characters"):
+        inspect(io.BytesIO(data), BundleType.ZIP)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from(sorted(SEEDS)))
 def test_noise_raises_nothing_but_invalid_request(noise: bytes, kind: BundleType) -> None:
