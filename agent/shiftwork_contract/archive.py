@@ -31,7 +31,7 @@ DEFAULT = Limits()
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What an archive holds, after a single top-level directory around the AppSpec is taken off.
+    """What an archive holds, after a single top-level directory around all of it is taken off.
 
     `identity` is the tree digest, `size` the bytes of all files, `appspec` the text of the AppSpec or None.
     """

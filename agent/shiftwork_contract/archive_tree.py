@@ -1,4 +1,4 @@
-"""The tree that an archive unpacks to: its digest, its AppSpec, and the directory taken off around it."""
+"""The tree that an archive unpacks to: its digest, its AppSpec, and the directory taken off around all of it."""
 
 from __future__ import annotations
 
@@ -58,22 +58,15 @@ class Tree:
             self.size += self._sizes[path]
 
     def top(self) -> bytes:
-        """The single top-level directory that holds the AppSpec, to be taken off; empty when there is none.
+        """The directory that everything is in, to be taken off; empty when there is none.
 
-        A name such as appspec.staging.yml will do: which one is to be used is known only later.
+        Always, whatever it holds: which AppSpec is to be used is known only later, and where an archive comes from
+        must not make another revision of it. An archive of GitHub's has such a directory, named for the commit.
         """
         if len(self._tops) != 1:
             return b""
         (top,) = self._tops
-        inside = any(self._is_file(top + b"/" + name) for name in self._names)
-        return top if inside or self._has_named(top + b"/appspec") else b""
-
-    def _has_named(self, start: bytes) -> bool:
-        return any(
-            path.startswith(start) and path.endswith((b".yml", b".yaml")) and b"/" not in path[len(start) :]
-            for path, entry in self._entries.items()
-            if entry.kind == "file"
-        )
+        return top if self._entries[top].kind == "dir" and len(self._entries) > 1 else b""
 
     def entries(self) -> list[TreeEntry]:
         """All entries, in no particular order, without the top-level directory that is taken off."""

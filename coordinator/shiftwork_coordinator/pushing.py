@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec.structs import replace
 
-from shiftwork_contract.appspec import parse_server
+from shiftwork_contract.appspec import APPSPEC_NAMES, appspec_name, parse_server
 from shiftwork_contract.archive import Inspection, inspect
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.revision import BundleType, Revision, Signed
@@ -22,9 +22,12 @@ from shiftwork_coordinator.store import Audit, Bundles, Put
 
 
 class Push(msgspec.Struct, frozen=True):
+    """`appspec` names the AppSpec that is checked; it does not count for what the revision is."""
+
     application: str
     bundle_type: BundleType
     description: str = ""
+    appspec: str = ""
 
 
 async def keep(
@@ -34,8 +37,9 @@ async def keep(
 
     A tree is kept as the archive in which it came first, and every application's row describes that one.
     """
-    found = await asyncio.to_thread(_inspected, temporary, asked.bundle_type)
-    warnings = _appspec_warnings(found)
+    names = (appspec_name(asked.appspec),) if asked.appspec else APPSPEC_NAMES
+    found = await asyncio.to_thread(_inspected, temporary, asked.bundle_type, names)
+    warnings = _appspec_warnings(found, names)
     bundles.touch(found.identity)  # before the look: from here on no pruning removes what is seen
     known = await home.store.revision(asked.application, found.identity)
     if known is not None and bundles.has(found.identity):
@@ -106,18 +110,19 @@ def sweep(directory: Path) -> None:
         path.unlink()
 
 
-def _inspected(path: Path, kind: BundleType) -> Inspection:
+def _inspected(path: Path, kind: BundleType, names: tuple[str, ...]) -> Inspection:
     """On disk for good afterwards, so that keeping it takes no time."""
     with path.open("rb") as file:
-        found = inspect(file, kind)
+        found = inspect(file, kind, appspec_names=names)
         os.fsync(file.fileno())
         return found
 
 
-def _appspec_warnings(found: Inspection) -> list[str]:
+def _appspec_warnings(found: Inspection, names: tuple[str, ...]) -> list[str]:
     if found.appspec is None:
         raise InvalidRequest(
-            "cannot push this bundle: it has no appspec.yml at its top; add one, or push the folder that has it",
+            f"cannot push this bundle: it has no {names[0]} at its top; add one, push the folder that has it, or name"
+            " another with --appspec",
             code="InvalidAppSpec",
         )
-    return list(parse_server(found.appspec, found.appspec_name or "appspec.yml").warnings)
+    return list(parse_server(found.appspec, found.appspec_name).warnings)

@@ -201,7 +201,7 @@ def test_the_digest_is_the_tree_whatever_the_archive() -> None:
     assert changed.identity != plain.identity
 
 
-def test_a_single_directory_is_taken_off_only_around_an_appspec() -> None:
+def test_a_single_directory_is_taken_off_around_whatever_it_holds() -> None:
     with_spec = inspect(tar_of(file("top/appspec.yaml", SPEC), file("top/a")), BundleType.TAR)
     beside = inspect(tar_of(file("top/appspec.yaml", SPEC), file("a")), BundleType.TAR)
     without = inspect(tar_of(file("top/a")), BundleType.TAR)
@@ -209,7 +209,9 @@ def test_a_single_directory_is_taken_off_only_around_an_appspec() -> None:
     assert named.identity == inspect(tar_of(file("a", b""), file("appspec.eu.yml")), BundleType.TAR).identity
     assert (with_spec.appspec_name, with_spec.entries) == ("appspec.yaml", 2)
     assert (beside.appspec, beside.entries) == (None, 3)
-    assert without.entries == 2
+    assert without == inspect(tar_of(file("a")), BundleType.TAR)
+    alone = inspect(tar_of(file("appspec.yml", SPEC)), BundleType.TAR)
+    assert (alone.appspec_name, alone.entries) == ("appspec.yml", 1)
 
 
 def test_an_appspec_that_is_a_link_is_not_read() -> None:

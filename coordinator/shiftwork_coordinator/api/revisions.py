@@ -66,7 +66,7 @@ def _asked(request: web.Request) -> Push:
             f"cannot push to the application {query['application'][:80]!r}: a name has 1 to 63 letters, digits, dots,"
             " underscores and hyphens, and begins with a letter or digit"
         )
-    return Push(query["application"], BundleType(kind), query.get("description", ""))
+    return Push(query["application"], BundleType(kind), query.get("description", ""), query.get("appspec", ""))
 
 
 async def sign(request: web.Request) -> web.Response:

@@ -26,11 +26,18 @@ STATEMENT = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="DIR|ARCHIVE")
 @click.option("--application", required=True, metavar="APP", help="The application that the revision belongs to.")
 @click.option("--description", metavar="TEXT", help="Shown with the revision.")
+@click.option("--appspec", metavar="NAME", help="Check this AppSpec; default: appspec.yml. `deploy` names it again.")
 @click.option("--signature", type=STATEMENT, metavar="FILE", help="The statement; its signature lies in FILE.sig.")
 @click.option("--sign", "key", type=STATEMENT, metavar="KEY", help="Sign with this key, as `shiftwork sign` does.")
 @api_command
 def push(
-    source: Path, application: str, description: str | None, signature: Path | None, key: Path | None, call: Call
+    source: Path,
+    application: str,
+    description: str | None,
+    appspec: str | None,
+    signature: Path | None,
+    key: Path | None,
+    call: Call,
 ) -> None:
     """Upload a revision and print its id.
 
@@ -41,7 +48,7 @@ def push(
     with ExitStack() as stack:
         archive, kind = archive_of(source, stack)
         signed = _signed(archive, kind, application, signature, key)
-        query = {"application": application, "type": kind, "description": description}
+        query = {"application": application, "type": kind, "description": description, "appspec": appspec}
         answer = _upload(archive, call, query)
     if signed is not None:
         answer = _attached(call, application, answer, signed)

@@ -19,9 +19,11 @@ from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
 from shiftwork_agent.fetch import Fetcher
+from shiftwork_agent.installer import Installer
 from shiftwork_agent.store import Store as Host
 from shiftwork_contract.archive import inspect
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
+from shiftwork_contract.messages import Command
 from shiftwork_contract.place import S3Object
 from shiftwork_contract.revision import BundleType, Revision
 from shiftwork_coordinator.drafting import resolve
@@ -89,8 +91,6 @@ def s3(site: Any) -> Counting:
 
 async def fetch(site: Any, revision: Revision, into: Path) -> Host:
     """As an agent does, with its certificate, into a store of its own."""
-    from shiftwork_agent.installer import Installer
-
     context = await site.agent(f"web-{next(_numbers)}")
     fetcher = Fetcher(coordinator=lambda: site.url, tls=lambda: context, sleep=_at_once)
     installer = Installer(into / "state", into / "root", fetcher)
@@ -273,6 +273,7 @@ class Twin:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.status, self.url = 302, ""
+        self.packed = lambda top: bundle(top=top)
 
     async def api(self, request: web.Request) -> web.Response:
         self.asked.append(("api", request.headers.get("Authorization", "")))
@@ -282,7 +283,7 @@ class Twin:
     async def archive(self, request: web.Request) -> web.Response:
         self.asked.append(("archive", request.headers.get("Authorization", "")))
         assert request.query["token"] == "short-s3cret"
-        return web.Response(body=bundle(top=f"o-r-{COMMIT[:7]}/"), headers={"ETag": f'W/"{len(self.asked)}"'})
+        return web.Response(body=self.packed(f"o-r-{COMMIT[:7]}/"), headers={"ETag": f'W/"{len(self.asked)}"'})
 
 
 @pytest.fixture
@@ -310,6 +311,41 @@ async def test_a_commit_is_pinned_by_its_tree_and_fetched_without_the_token(
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     said = f"{told}{[vars(record) for record in caplog.records if record.name.startswith('shiftwork')]}"
     assert b"s3cret" not in kept and "s3cret" not in said
+
+
+def named(appspec: str, top: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in ((appspec, "version: 0.0\nos: linux\n"), ("deploy/run.sh", "#!/bin/sh\n")):
+            info = tarfile.TarInfo(top + name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("appspec", ["prod-spec.yml", "deploy/prod.yml"])
+async def test_a_named_appspec_makes_one_revision_wherever_it_comes_from(
+    appspec: str, site: Any, github: Twin, bucket: Bucket, tmp_path: Path
+) -> None:
+    """The directory that GitHub packs around a tree is taken off by coordinator and host, by one rule."""
+    github.packed = lambda top: named(appspec, top)
+    data = named(appspec, "o-r-0123456/")
+    bucket.put("b.tgz", data)
+    path = f"/v1/revisions?application=web&appspec={appspec.replace('/', '%2F')}"
+    status, pushed = await site.json("POST", path, role="deployer", data=data)
+    assert status == 201, pushed
+    places = (pushed["revision"], f"s3://{bucket.name}/b.tgz", f"github:o/r@{COMMIT}")
+    found = [await resolve(site.home, "web", place) for place in places]
+    assert {each.identity for each in found} == {pushed["revision"]}
+    for number, each in enumerate(found):
+        context = await site.agent(f"host-{number}")
+        fetcher = Fetcher(coordinator=lambda: site.url, tls=lambda context=context: context, sleep=_at_once)
+        installer = Installer(tmp_path / f"{number}/state", tmp_path / f"{number}/root", fetcher)
+        command = Command("c", "d", "g", "web", "production", 1, each, appspec=appspec)
+        await installer.prepare(command)
+        assert (installer.bundle_dir(each.identity) / appspec).is_file()
+    status, told = await site.json("POST", "/v1/revisions?application=web", role="deployer", data=data)
+    assert status == 400 and "name another with --appspec" in told["error"]["message"]
 
 
 @pytest.mark.parametrize(
