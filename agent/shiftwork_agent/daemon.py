@@ -144,6 +144,7 @@ class Agent:
         self.changed()
 
     async def stop(self) -> None:
+        self.link.close()
         await self.ledger.durable()
         await self.gates.close()
         self.layout.status.unlink(missing_ok=True)

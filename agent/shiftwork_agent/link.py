@@ -87,6 +87,7 @@ class Link:
         self.context = context
         self._readings: dict[str, Message] = {}
         self._news = asyncio.Event()
+        self._closed = False
         self._heard = clock.uptime()
         self._delays = delays()
         self._hurried = asyncio.Event()
@@ -118,17 +119,25 @@ class Link:
         self._news.set()
 
     async def run(self) -> None:
-        """Until cancelled. Lost links and unreachable coordinators are logged, never raised."""
+        """Until cancelled or closed. Lost links and unreachable coordinators are logged, never raised."""
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as session:
-            while True:
+            while not self._closed:
                 await self._one_link(session, next(self._urls))
                 await self._pause(next(self._delays))
 
     async def _pause(self, seconds: float) -> None:
         self._hurried.clear()
+        if self._closed:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurried.wait()
+
+    def close(self) -> None:
+        """No further try. Comes before a cancellation: one at the very moment of a lost link is swallowed by the
+        TaskGroup that raises the loss (Python 3.11)."""
+        self._closed = True
+        self._hurried.set()
 
     def hurry(self) -> None:
         """Something has changed that may let us in: the next try is made at once."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from shiftwork_agent.link import CAP, delays
+from shiftwork_agent.link import CAP, Link, LinkLost, delays
 from shiftwork_contract.messages import (
     GateState,
     HealthCheck,
@@ -38,6 +38,25 @@ async def test_an_agent_comes_back_and_beats_its_heart(bench: Bench) -> None:
         await bench.coordinator.hang_up()
         again = await bench.coordinator.linked(2)
         assert again.next_seq == 1
+
+
+async def test_a_stop_at_the_very_moment_of_a_lost_link_is_heeded(bench: Bench) -> None:
+    async def lost_and_stopped(session: object, url: str) -> None:
+        async def fail() -> None:
+            link.close()
+            running.cancel()
+            raise LinkLost("gone")
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail())
+            await asyncio.sleep(60)
+
+    async with bench.agent() as agent:
+        link = Link(("http://x",), None, agent.outbox, agent, agent.clock)
+        link._session = lost_and_stopped  # type: ignore[method-assign]
+        running = asyncio.ensure_future(link.run())
+        done, _ = await asyncio.wait({running}, timeout=5)
+        assert done
 
 
 async def test_a_half_open_link_is_noticed(bench: Bench) -> None:
