@@ -77,10 +77,10 @@ async def stop_deployment(
 async def continue_deployment(home: Coordinator, deployment_id: str, *, who: str) -> Deployment:
     """Ends the wait or bake that it is in."""
     run = await _running(home, deployment_id, "continue")
-    if not any(reason.code in ("BAKE", "READY", "SHIFT") for reason in home.reasons(deployment_id)):
+    if not any(reason.code in ("BAKE", "READY", "SHIFT", "ORIGINALS") for reason in home.reasons(deployment_id)):
         raise Conflict(
-            f"cannot continue {deployment_id}: it is neither baking, nor between two steps, nor waiting for a person;"
-            f" see `shiftwork why {deployment_id}`",
+            f"cannot continue {deployment_id}: it is neither baking, nor between two steps, nor waiting for a person,"
+            f" nor keeping originals; see `shiftwork why {deployment_id}`",
             code="DeploymentIsNotInReadyStateException",
         )
     at = home.clock.now()

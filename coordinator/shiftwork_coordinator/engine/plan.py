@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import msgspec
 from msgspec.structs import replace
@@ -12,11 +12,11 @@ from shiftwork_coordinator.engine.actions import Invoke
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.model.arrangement import Arrangement
-from shiftwork_coordinator.model.rows import Asked, CommandRow, History, HookRun, Target
+from shiftwork_coordinator.model.rows import Asked, CommandRow, History, HookRun, Request, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Shifted, Snapshot, TimedReading, TrafficSeen
 from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
 
-WAITS = ("BAKE", "SHIFT", "READY", "ORIGINALS")
+WAITS = ("BAKE", "SHIFT", "ORIGINALS")
 EVERY = frozenset(Arrangement)
 UNSURE = ("unknown", "starting", "draining")
 TICKS = 100_000
@@ -54,7 +54,10 @@ def foresee(snapshot: Snapshot, now: float) -> Plan:
         if decision.deployment.status in ENDED:
             break
         now = then
-    return Plan(_batches(told, capacity, snapshot.deployment.floor), _steps(told), snapshot.deployment.status)
+    resources = {name for name, target in snapshot.targets.items() if target.resource is not None}
+    return Plan(
+        _batches(told, capacity, snapshot.deployment.floor), _steps(told, resources), snapshot.deployment.status
+    )
 
 
 def _known(snapshot: Snapshot, now: float) -> Snapshot:
@@ -84,15 +87,22 @@ def _names(value: object) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else []
 
 
-def _steps(told: list[History]) -> tuple[str, ...]:
+def _steps(told: list[History], resources: Set[str]) -> tuple[str, ...]:
     steps = []
     for row in told:
         if row.kind == "batch":
             steps.append(f"batch {row.data['number']}: {', '.join(_names(row.data['targets']))}")
+        elif row.kind == "weight":
+            steps.append(f"{row.data['weight']:.0%} of the traffic to the replacement: {row.target}")
         elif row.kind == "event" and row.data["status"] == "InProgress":
-            verb = "take out of" if row.data["event"] == "BlockTraffic" else "put back into"
-            steps.append(f"{verb} traffic: {row.target}")
+            steps.append(f"{_done_by(str(row.data['event']), shifted=row.target in resources)}: {row.target}")
     return tuple(steps)
+
+
+def _done_by(event: str, *, shifted: bool) -> str:
+    if shifted:
+        return event
+    return "take out of traffic" if event == "BlockTraffic" else "put back into traffic"
 
 
 def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> Snapshot:
@@ -101,6 +111,7 @@ def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> 
     return replace(
         snapshot,
         deployment=decision.deployment,
+        request=_continued(snapshot, decision, then),
         targets=targets,
         health={**snapshot.health, **dict(decision.health)},
         commands=_commands(snapshot, decision, now),
@@ -110,6 +121,12 @@ def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> 
         agents={name: _agent(t, then) for name, t in targets.items()},
         traffic={name: _traffic(snapshot, t, then) for name, t in targets.items()},
     )
+
+
+def _continued(snapshot: Snapshot, decision: Decision, then: float) -> Request:
+    """A person who is waited for says yes, and nothing else."""
+    waited_for = any(reason.code == "READY" for reason in decision.reasons)
+    return replace(snapshot.request, proceed_at=then) if waited_for else snapshot.request
 
 
 def _commands(snapshot: Snapshot, decision: Decision, now: float) -> dict[tuple[str, int], CommandRow]:

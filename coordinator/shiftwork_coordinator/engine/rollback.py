@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from shiftwork_contract.resource import reversed_resource, revision_of
 from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
@@ -47,12 +48,17 @@ def shifted_back(targets: Mapping[str, Target]) -> tuple[Rollback | None, str]:
     skip = {
         name: f"its traffic is on {target.resource.current}"
         for name, target in targets.items()
-        if target.resource is not None and target.status is not TargetStatus.SUCCEEDED
+        if target.resource is not None and not _stays_shifted(target)
     }
     if len(skip) == len(targets):
         return None, "no rollback needed: all traffic is where it was before"
     moved = [target.resource for name, target in targets.items() if name not in skip and target.resource]
     return Rollback(revision_of(reversed_resource(one, "") for one in moved), skip), ""
+
+
+def _stays_shifted(target: Target) -> bool:
+    """One that failed once its original was to go has kept its traffic on the replacement."""
+    return target.status is TargetStatus.SUCCEEDED or target.arranged is Arrangement.RETIRED
 
 
 def unneeded(

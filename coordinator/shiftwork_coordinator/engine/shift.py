@@ -17,6 +17,8 @@ from shiftwork_coordinator.model.snapshot import Shifted
 
 SAME = 0.001
 """Two weights that differ by less are the same: AWS keeps them with finite digits."""
+ASK_AGAIN = 1.0
+"""Seconds until a weight that does not show, or cannot be told, is asked for again."""
 
 
 def ready(draft: Draft, target: Target) -> Outcome:
@@ -157,6 +159,9 @@ def assert_weight(draft: Draft, target: Target) -> None:
         return
     asked_at, seen = _asked_at(draft, target), draft.snapshot.shifted.get(target.instance)
     if asked_at is not None and (seen is None or seen.asked_at < asked_at or _shows(seen, weight)):
+        return
+    if asked_at is not None and draft.now < asked_at + ASK_AGAIN:
+        draft.wake(asked_at + ASK_AGAIN)
         return
     row = draft.snapshot.asked.get((target.instance, "weight"))
     if row is not None and row.next_try is not None and row.next_try > draft.now:

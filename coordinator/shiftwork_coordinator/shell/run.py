@@ -244,11 +244,12 @@ class Run:
 
     async def answered(self, row: HookRun) -> None:
         """What became of a hook function's run. The first answer stands."""
-        known = self.image.hook_runs.get((row.instance, row.event))
-        if known is not None and known.status:
-            return
-        await self.home.store.write(Put(row), epoch=self.home.epoch)
-        self.image.hook_runs[row.instance, row.event] = row
+        async with self._requesting:  # its word may come while it is noted that it was invoked
+            known = self.image.hook_runs.get((row.instance, row.event))
+            if known is not None and known.status:
+                return
+            await self.home.store.write(Put(row), epoch=self.home.epoch)
+            self.image.hook_runs[row.instance, row.event] = row
         self.wake()
 
     def _with_last_success(self, row: Asked) -> Asked:
@@ -350,6 +351,8 @@ class Outside:
     async def close(self) -> None:
         for task in self._observing:
             task.cancel()
+        if self.shifting:
+            self.shifting.close()
         try:
             await self.at.close()
             await self.alarms.close()

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import ShiftworkError, Unavailable
 from shiftwork_coordinator.engine.actions import Action, Arrange, Invoke, SetWeight
+from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Asked, Deployment, HookRun, Target
 from shiftwork_coordinator.model.snapshot import Shifted
@@ -53,7 +54,8 @@ class Shifting:
     ) -> None:
         self._shifter, self._hooks, self._rows, self._clock, self._allowed = shifter, hooks, rows, clock, allowed
         self._record, self._answered, self._changed = record, answered, changed
-        self._busy: set[tuple[str, str]] = set()
+        self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._invoking: set[tuple[str, str]] = set()
         self._tries: dict[tuple[str, str], int] = {}
         self._hurry = asyncio.Event()
         self.seen: Mapping[str, Shifted] = {}
@@ -83,7 +85,9 @@ class Shifting:
 
     def _awaits(self) -> bool:
         """Whether somebody waits for a reading: a replacement that is to be ready, a weight that is to be in force."""
-        return any(_awaited(target) for target in self._rows().targets.values())
+        rows = self._rows()
+        stages = itinerary(rows.deployment)
+        return any(_awaited(target, stages) for target in rows.targets.values())
 
     async def _readings(self) -> Mapping[str, ShiftReading]:
         resources = [target.resource for target in self._rows().targets.values() if target.resource is not None]
@@ -106,20 +110,25 @@ class Shifting:
             elif isinstance(action, Arrange):
                 self._begin((action.instance, "arrange"), partial(self._arrange, action), group)
             elif isinstance(action, Invoke):
-                self._begin((action.instance, action.event), partial(self._invoke, action), group)
+                self._invoking.add(key := (action.instance, action.event))
+                self._begin(key, partial(self._invoke, action), group)
 
     def _begin(self, key: tuple[str, str], work: Callable[[], Awaitable[None]], group: asyncio.TaskGroup) -> None:
         if key not in self._busy and self._allowed(CALL_LIMIT):
-            self._busy.add(key)
-            group.create_task(self._freeing(key, work()))
+            self._busy[key] = group.create_task(self._freeing(key, work))
 
-    async def _freeing(self, key: tuple[str, str], work: Awaitable[None]) -> None:
+    def close(self) -> None:
+        """Waits no longer for what hook functions answer: one may run for a quarter of an hour yet."""
+        for key in self._invoking & self._busy.keys():
+            self._busy[key].cancel()
+
+    async def _freeing(self, key: tuple[str, str], work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except Unavailable as err:  # not remembered, so it is wanted again at the next tick; it may be repeated
             log.warning("what was done could not be stored", what=key, why=err.message)
         finally:
-            self._busy.discard(key)
+            self._busy.pop(key, None)
 
     async def _set_weight(self, action: SetWeight) -> None:
         problem = await _problem(self._shifter.set_weight(self._resource(action.instance), action.weight))
@@ -194,11 +203,16 @@ async def _problem(work: Awaitable[None]) -> ShiftworkError | None:
     return None
 
 
-def _awaited(target: Target) -> bool:
-    """Something is to come into force: while it is under way anything, afterwards the way back."""
-    if target.completed_at is None:
-        return target.weight is None or target.weight_since is None or target.weight >= 1.0
-    return target.status is not TargetStatus.SUCCEEDED and (target.weight is not None or target.arranged is not None)
+def _awaited(target: Target, stages: Sequence[Stage]) -> bool:
+    """Something is to come into force: while it is under way what its stage waits for, afterwards the way back. Hooks,
+    holds and the pauses between two weights may take hours, and wait for no reading."""
+    if target.completed_at is not None:
+        moved = target.weight is not None or target.arranged is not None
+        return moved and target.status is not TargetStatus.SUCCEEDED
+    kind = stages[target.stage].kind
+    if kind is StageKind.SHIFT:
+        return target.weight_since is None
+    return target.status is TargetStatus.PENDING or kind in (StageKind.READY, StageKind.ARRANGE)
 
 
 def _timed(reading: ShiftReading, asked_at: float) -> Shifted:

@@ -12,6 +12,7 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.actions import Arrange, Invoke, SetWeight
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
+from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, TimeBasedCanary
 from shiftwork_coordinator.model.rows import Asked, Deployment, Request, Target
@@ -217,3 +218,24 @@ def test_a_stop_at_any_tick_leaves_the_original_alone_or_the_replacement(tick: i
     world.end()
     whole = (world.weight, world.arranged) in ((0.0, A.ABANDONED), (1.0, A.RETIRED), (0.0, None))
     assert whole, (world.weight, world.arranged, world.did)
+
+
+def test_what_failed_to_go_may_still_be_rolled_back() -> None:
+    world = World()
+    world.never = {A.RETIRED}
+    ended = world.end(most=400)
+    assert (ended.status, world.weight, ended.rollback_note) == (D.FAILED, 1.0, "")
+
+
+def test_a_plan_takes_it_that_the_person_continues_and_names_every_step() -> None:
+    before = hooked(World(ready=Ready(manual=True)), "BeforeInstall").snapshot
+    plan = foresee(before, 1000.0)
+    assert plan.ends == "Succeeded"
+    assert plan.steps[1:] == (
+        "BeforeInstall: c:s",
+        "Install: c:s",
+        "AllowTestTraffic: c:s",
+        "AllowTraffic: c:s",
+        "10% of the traffic to the replacement: c:s",
+        "100% of the traffic to the replacement: c:s",
+    )

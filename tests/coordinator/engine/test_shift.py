@@ -191,6 +191,14 @@ def test_a_weight_that_drifts_is_set_again() -> None:
     assert [a.verb for a in decide(before, NOW).actions] == ["weight"]
 
 
+def test_a_weight_that_cannot_be_told_is_asked_for_again_but_not_all_the_time() -> None:
+    held = {"weight": 0.1, "traffic_since": 989.0}
+    before = snapshot(target=held, asked=asked(0.1, 999.8), seen=sees(None, at=999.9, detail="not allowed to look"))
+    decision = decide(before, NOW)
+    assert (decision.actions, decision.wake_at) == ((), pytest.approx(1000.8))
+    assert [a.verb for a in decide(before, 1000.8).actions] == ["weight"]
+
+
 def test_a_weight_that_is_never_in_force_fails() -> None:
     before = snapshot(
         target={"weight": 0.1, "traffic_since": NOW - 301}, asked=asked(0.1, error="denied", asked_at=None)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_coordinator import alarms, shifters
 from shiftwork_coordinator.drafting import CreateDeployment
+from shiftwork_coordinator.engine.decision import Reason
 from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, TimeBasedLinear
 from shiftwork_coordinator.model.rows import CustomConfig, Group
 from shiftwork_coordinator.model.settings import Alarms, FunctionHooks, GroupSettings
@@ -23,7 +24,7 @@ from shiftwork_coordinator.operations import (
     stop_deployment,
 )
 from shiftwork_coordinator.planning import plan
-from shiftwork_coordinator.ports import HookAnswer
+from shiftwork_coordinator.ports import HookAnswer, HookCall
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import MemoryAlarms, MemoryShifter
 
@@ -170,6 +171,53 @@ async def test_hooks_may_answer_by_a_call_and_the_first_word_counts(world: Any, 
     assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
     with pytest.raises(InvalidRequest, match="no running deployment"):
         await answer_hook(world.home, platform.invoked[0].id, "Succeeded", "too late")
+
+
+async def test_a_stop_does_not_wait_for_a_hook_function_that_still_runs(world: Any, platform: MemoryShifter) -> None:
+    async def never(call: HookCall, *, wait: bool) -> None:
+        platform.invoked.append(call)
+        await asyncio.Event().wait()
+
+    platform.invoke = never  # type: ignore[method-assign]
+    id = await deploy(world)
+    await world.until(lambda: len(platform.invoked) == 2)
+    await stop_deployment(world.home, id, now=False, rollback=None, who="tester")
+    async with asyncio.timeout(5):
+        assert (await world.ended(id)).status is DeploymentStatus.STOPPED
+
+
+async def test_a_hooks_word_is_kept_that_comes_with_the_news_of_its_call(world: Any, platform: MemoryShifter) -> None:
+    platform.hooks.clear()
+    group = await world.store.group("fn", "live")
+    await world.store.write(Put(replace(group, settings=replace(group.settings, hooks=FunctionHooks(answer="call")))))
+    id = await deploy(world)
+    await world.until(lambda: len(platform.invoked) == 2)
+    run = world.home.runs[id]
+    row = run.image.hook_runs["orders", "BeforeAllowTraffic"]
+    await asyncio.gather(run.answered(replace(row, status="Succeeded")), run.answered(replace(row, invoked_at=1.0)))
+    assert run.image.hook_runs["orders", "BeforeAllowTraffic"].status == "Succeeded"
+
+
+async def test_the_platform_is_asked_seldom_while_a_hook_or_a_pause_is_waited_for(
+    world: Any, platform: MemoryShifter
+) -> None:
+    platform.hooks.clear()
+    group = await world.store.group("fn", "live")
+    await world.store.write(Put(replace(group, settings=replace(group.settings, hooks=FunctionHooks(answer="call")))))
+    id = await deploy(world)
+    await world.until(lambda: len(platform.invoked) == 2)
+    run = world.home.runs[id]
+    assert not run._outside.shifting._awaits()
+
+
+async def test_continue_ends_the_time_that_originals_are_kept_for(
+    world: Any, platform: MemoryShifter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await deploy(world, config="l60.0")
+    await world.until(lambda: shifting(world, id, 0.5))
+    monkeypatch.setattr(world.home, "reasons", lambda id: (Reason("ORIGINALS", "they are kept for a while"),))
+    await continue_deployment(world.home, id, who="tester")
+    assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
 
 
 async def test_what_is_wrong_is_refused_before_anything_is_touched(world: Any, platform: MemoryShifter) -> None:
