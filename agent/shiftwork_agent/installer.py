@@ -12,6 +12,7 @@ import stat
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -219,12 +220,23 @@ class Installer:
         host = RealHost(self._root)
         owned = {one.path: one for one in self._files(command.group_id).installed().owned}
         behavior = appspec.file_exists_behavior or command.file_exists_behavior
+        whose = partial(self._whose, command.group_id)
         resolve, tree = within(self._destinations, host.resolve), self.bundle_dir(command.revision.identity)
         if command.compat != "strict":
-            return plan(wanted(appspec, listing(tree), resolve, self._accounts), owned, host, behavior, token)
+            return plan(
+                wanted(appspec, listing(tree), resolve, self._accounts), owned, host, behavior, token, whose=whose
+            )
         bundle, real = strict.followed(tree)
         found = strict.as_codedeploy(wanted(appspec, bundle, resolve, self._accounts), real)
-        return plan(found, owned, host, behavior, token, keep_originals=False)
+        return plan(found, owned, host, behavior, token, keep_originals=False, whose=whose)
+
+    def _whose(self, group_id: str, path: str) -> str:
+        """The group besides this one that has installed the file or link at `path`, with the deployment that did."""
+        for directory in sorted(self._groups.iterdir()) if self._groups.is_dir() else []:
+            found = GroupFiles(directory).installed(directory.name)
+            if found.group_id != group_id and any(one.path == path and one.kind != "dir" for one in found.owned):
+                return f"the deployment group {found.group or found.group_id} (deployment {found.installed_by})"
+        return ""
 
     def _install(self, command: Command) -> None:
         identity = command.revision.identity
@@ -236,7 +248,7 @@ class Installer:
             made = self._plan(command, self.appspec(command), secrets.token_hex(4))
             after = Installed(
                 FORMAT, command.group_id, identity, command.deployment_id, command.sequence, made.owned,
-                command.appspec, command.compat,
+                command.appspec, command.compat, f"{command.application}/{command.group}",
             )  # fmt: skip
             Applier(self._root, files, Change(FORMAT, str(self.bundle_dir(identity)), made, after), self._step).run()
 

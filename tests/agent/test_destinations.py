@@ -29,7 +29,7 @@ class Host:
         await sink.begin()
         await sink.write(self.archive.read_bytes())
 
-    async def deploy(self, destination: str) -> None:
+    async def deploy(self, destination: str, group: str = "production") -> None:
         bundle = self.tmp / "b"
         bundle.mkdir(exist_ok=True)
         (bundle / "f").write_text("x")
@@ -39,7 +39,7 @@ class Host:
             pack(bundle, out)
             out.seek(0)
             identity = inspect(out, BundleType.TGZ).identity
-        command = Command("c", "d", "g", "web", "production", 1, Revision(identity, "coordinator:"))
+        command = Command("c", f"d-{group}", f"g-{group}", "web", group, 1, Revision(identity, "coordinator:"))
         await self.installer.prepare(command)
         await self.installer.install(command)
 
@@ -73,6 +73,24 @@ async def test_a_link_that_the_bundle_brought_leads_nowhere_either(tmp_path: Pat
     (tmp_path / "srv/app/out").symlink_to(tmp_path / "etc")
     with pytest.raises(InvalidRequest, match=f"which leads to {tmp_path}/etc"):
         await host.deploy("srv/app/out")
+
+
+async def test_what_another_group_has_installed_is_refused_with_its_name(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    await host.deploy("srv/app")
+    with pytest.raises(InvalidRequest) as err:
+        await host.deploy("srv/app", "staging")
+    assert f"{tmp_path}/srv/app/f already exists and the deployment group web/production" in err.value.message
+    assert "(deployment d-production) has installed it; change the destination in one of the two" in err.value.message
+    with pytest.raises(
+        InvalidRequest, match=r"a file is there \(the deployment group web/production \(deployment d-pr"
+    ):
+        await host.deploy("srv/app/f", "staging")
+    (tmp_path / "srv/other").mkdir()
+    (tmp_path / "srv/other/f").write_text("nobody's")
+    with pytest.raises(InvalidRequest, match="this deployment group has not installed it; remove it"):
+        await host.deploy("srv/other", "staging")
+    await host.deploy("srv/app")
 
 
 def test_roots_may_be_links_and_no_roots_are_no_limit() -> None:

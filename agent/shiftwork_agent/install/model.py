@@ -87,7 +87,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Installed(msgspec.Struct, frozen=True, rename="camel"):
     """`installed.json`: what a group has on this host. `appspec` and `compat` are the command's that installed it: the
-    scripts that stop this revision are found with them."""
+    scripts that stop this revision are found with them. `group` is APPLICATION/GROUP, for people."""
 
     format: int
     group_id: str
@@ -97,6 +97,7 @@ class Installed(msgspec.Struct, frozen=True, rename="camel"):
     owned: tuple[Owned, ...] = ()
     appspec: str = ""
     compat: str = ""
+    group: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, rename="camel"):

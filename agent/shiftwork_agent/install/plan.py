@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from shiftwork_agent.install.model import Adjust, Drop, Look, Owned, Plan, Put, Thing
@@ -22,6 +22,10 @@ class Host(Protocol):
         ...
 
 
+Whose = Callable[[str], str]
+"""Which other deployment group has installed what is at a path, in words; empty for none. Asked for refusals alone."""
+
+
 def plan(
     wanted: Mapping[str, Wanted],
     owned: Mapping[str, Owned],
@@ -30,13 +34,14 @@ def plan(
     token: str,
     *,
     keep_originals: bool = True,
+    whose: Whose = lambda path: "",
 ) -> Plan:
     """Raises InvalidRequest when anything foreign is in the way; then nothing has been touched.
 
     `behavior` counts where a foreign file is in the way, and nowhere else. `token` makes the names of staged things
     unique to this install. Without `keep_originals` a foreign file that is overwritten never comes back.
     """
-    planner = _Planner(owned, host, behavior, token, keep_originals)
+    planner = _Planner(owned, host, behavior, token, keep_originals, whose)
     for one in wanted.values():
         if one.kind == "dir":
             planner.directory(one)
@@ -46,9 +51,17 @@ def plan(
 
 
 class _Planner:
-    def __init__(self, owned: Mapping[str, Owned], host: Host, behavior: str, token: str, keep_originals: bool) -> None:
+    def __init__(
+        self,
+        owned: Mapping[str, Owned],
+        host: Host,
+        behavior: str,
+        token: str,
+        keep_originals: bool,
+        whose: Whose,
+    ) -> None:
         self._owned, self._host, self._behavior, self._token = owned, host, behavior, token
-        self._keep_originals = keep_originals
+        self._keep_originals, self._whose = keep_originals, whose
         self._puts: list[Put] = []
         self._drops: list[Drop] = []
         self._adjusts: list[Adjust] = []
@@ -70,7 +83,7 @@ class _Planner:
                     self._adjusts.append(Adjust(one.path, one.look, here))
             return
         if here is not None and (mine is None or mine.kind == "dir"):
-            raise _in_the_way(one, f"{_A[here.kind]} is there")
+            raise self._in_the_way(one, f"{_A[here.kind]} is there", one.path)
         put = self._put(one, inside, replaces=here is not None)
         self._new[one.path] = put.staged
         self._own(one, mine.original if mine else "")
@@ -84,7 +97,7 @@ class _Planner:
         elif here.kind == "dir":
             self._over_directory(one)
         elif here.kind == "other":
-            raise _in_the_way(one, f"{_A[here.kind]} is there")
+            raise self._in_the_way(one, f"{_A[here.kind]} is there", one.path)
         elif mine is not None and mine.kind != "dir":
             self._put(one, inside, replaces=True)
         elif not self._over_foreign(one):
@@ -135,7 +148,7 @@ class _Planner:
             problem = (
                 f"a directory with foreign files such as {foreign[0]} is there" if foreign else "a directory is there"
             )
-            raise _in_the_way(one, problem)
+            raise self._in_the_way(one, problem, foreign[0] if foreign else one.path)
         self._gone.append(one.path)
         self._put(one, "", replaces=True)
 
@@ -150,13 +163,33 @@ class _Planner:
         if self._behavior == "RETAIN":
             return False
         if self._behavior != "OVERWRITE":
-            raise InvalidRequest(
-                f"cannot install {one.source!r}: {one.path} already exists and this deployment group has not installed"
-                " it; remove it, or set file_exists_behavior to OVERWRITE or RETAIN",
-                code="FileExists",
-            )
+            raise self._exists(one)
         self._put(one, "", replaces=True, save=self._keep_originals)
         return True
+
+    def _exists(self, one: Wanted) -> InvalidRequest:
+        whose = self._whose(one.path)
+        why = (
+            f"and {whose} has installed it; change"
+            if whose
+            else "and this deployment group has not installed it; remove"
+        )
+        what = "the destination in one of the two" if whose else "it"
+        return InvalidRequest(
+            f"cannot install {one.source!r}: {one.path} already exists {why} {what}, or set file_exists_behavior to"
+            " OVERWRITE or RETAIN",
+            code="FileExists",
+        )
+
+    def _in_the_way(self, one: Wanted, what: str, path: str) -> InvalidRequest:
+        """`path` is what is foreign."""
+        whose = self._whose(path)
+        by = f" ({whose} has installed it)" if whose else ""
+        return InvalidRequest(
+            f"cannot install {one.source or one.path!r} to {one.path}: {what}{by}, and a {one.kind} is to be installed;"
+            " remove what is there or change the destination",
+            code="FileExists",
+        )
 
     def _put(self, one: Wanted, inside: str, *, replaces: bool, save: bool = False) -> Put:
         staged, aside = self._names(one.path)
@@ -189,11 +222,3 @@ class _Planner:
 
 
 _A = {"file": "a file", "link": "a link", "dir": "a directory", "other": "a device, socket or FIFO"}
-
-
-def _in_the_way(one: Wanted, what: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"cannot install {one.source or one.path!r} to {one.path}: {what}, and a {one.kind} is to be installed;"
-        " remove what is there or change the destination",
-        code="FileExists",
-    )
