@@ -151,6 +151,18 @@ def test_nonces_end_and_are_of_one_coordinator() -> None:
     assert len(mine._used) <= 2
 
 
+def test_a_used_nonce_stays_used_for_as_long_as_it_would_be_good() -> None:
+    mine, clock = Nonces(), Clock()
+    used = [mine.new(clock.time) for _ in range(3)]
+    for nonce in used:
+        mine.spend(nonce, clock.time)
+    later = clock.time + GOOD_FOR
+    mine.spend(mine.new(later), later)
+    for nonce in used:
+        with pytest.raises(Denied):
+            mine.spend(nonce, later)
+
+
 @pytest.fixture
 def issuing() -> IssuingClock:
     """The site's CA was made, and its instances joined, 40 days ago."""
