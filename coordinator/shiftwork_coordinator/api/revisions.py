@@ -14,6 +14,7 @@ from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.revision import BundleType, Signed
 from shiftwork_contract.statement import facts
 from shiftwork_coordinator.api.server import body, caller, reply, services
+from shiftwork_coordinator.model.rows import StoredRevision
 from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.pushing import Push, attach, keep
 
@@ -78,8 +79,13 @@ async def sign(request: web.Request) -> web.Response:
 
 
 async def listed(request: web.Request) -> web.Response:
-    rows = await services(request).home.store.revisions(request.query.get("application", ""))
-    return reply({"revisions": [msgspec.to_builtins(row) for row in rows]})
+    rows = await services(request).home.store.revisions(request.query.get("application") or None)
+    return reply({"revisions": [_view(row) for row in rows]})
+
+
+def _view(row: StoredRevision) -> dict[str, object]:
+    signed = row.revision.signed
+    return {**msgspec.to_builtins(row), "signed": msgspec.to_builtins(facts(signed)) if signed else None}
 
 
 async def bundle(request: web.Request) -> web.StreamResponse:

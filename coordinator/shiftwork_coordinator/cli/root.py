@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": (f"{HERE}.serve:serve", "Run the coordinator in this process."),
     "apply": (f"{HERE}.apply:apply", "Create or change applications, groups and configs."),
     "push": (f"{HERE}.push:push", "Upload a revision and print its id."),
+    "revisions": (f"{HERE}.revisions:revisions", "List pushed revisions, newest first."),
     "sign": (f"{HERE}.sign:sign", "Sign a revision, for hosts that run only what was signed."),
     "plan": (f"{HERE}.plan:plan", "Show what a deployment would do; touch nothing."),
     "deploy": (f"{HERE}.deploy:deploy", "Deploy a revision and follow it to its end."),

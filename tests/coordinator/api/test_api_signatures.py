@@ -56,6 +56,10 @@ async def test_a_signature_stays_with_its_revision(site: Any, tmp_path: Path) ->
         status, told = await put(site, tree, signed)
         assert (status, told["signed"]["sequence"]) == (200, sequence)
         assert (await resolve(site.home, "web", tree)).signed == signed
+    for query in ("", "?application=web"):
+        (listed,) = (await site.json("GET", f"/v1/revisions{query}", role="viewer"))[1]["revisions"]
+        assert (listed["revision"]["identity"], listed["signed"]["sequence"]) == (tree, 2)
+    assert (await site.json("GET", "/v1/revisions?application=api", role="viewer"))[1] == {"revisions": []}
     assert (await site.json("POST", PUSH, role="deployer", data=GOOD))[1]["new"] is False
     (site.data / "bundles" / tree.removeprefix("sha256:")).unlink()
     await site.json("POST", PUSH, role="deployer", data=GOOD)

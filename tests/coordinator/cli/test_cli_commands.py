@@ -25,6 +25,22 @@ async def test_apply_sends_the_file_and_says_what_changed(fake, cli, tmp_path):
     assert (await cli("apply", "-f", "-", stdin="application: web\n")).out == "Nothing to change.\n"
 
 
+async def test_revisions_are_listed_with_their_signatures(fake, cli):
+    plain = {"application": "web", "revision": {"identity": "sha256:ab"}, "size": 1500, "pushedAt": 0, "signed": None}
+    facts = {"signer": "SHA256:key", "sequence": 7, "signedAt": 1.0, "expires": 1.9e9}
+    signed = {**plain, "revision": {"identity": "sha256:cd"}, "pushedBy": "token 1", "signed": facts}
+    fake.on("GET", "/v1/revisions", {"revisions": [signed, plain]})
+    ran = await cli("revisions", "--application", "web")
+    head, first, second = ran.out.splitlines()
+    assert head.split()[:3] == ["REVISION", "APPLICATION", "SIZE"]
+    assert first.split()[:4] == ["sha256:cd", "web", "1.5", "kB"] and "token 1  SHA256:key  7" in first
+    assert second.split() == ["sha256:ab", "web", "1.5", "kB", "-", "-"]
+    assert fake.asked[-1].query == {"application": "web"}
+    fake.on("GET", "/v1/revisions", {"revisions": []})
+    assert "`shiftwork push`" in (await cli("revisions")).out
+    assert json.loads((await cli("revisions", "--output", "json")).out) == {"revisions": []}
+
+
 async def test_push_packs_a_directory_and_prints_the_id_alone(fake, cli, tmp_path):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "appspec.yml").write_text("version: 0.0\n")
