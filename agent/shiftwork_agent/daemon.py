@@ -158,7 +158,6 @@ class Agent:
     # what the link asks and tells
 
     def hello(self) -> Hello:
-        known = [self.executor.installer.installed(group_id) for group_id in self.journal.sequences]
         return Hello(
             PROTOCOL_MIN,
             PROTOCOL_MAX,
@@ -167,7 +166,7 @@ class Agent:
             self.outbox.next_seq,
             self.journal.epoch,
             FEATURES if self.upgrades.problem else (*FEATURES, FEATURE),
-            tuple(self.executor.with_sequence(state) for state in known),
+            tuple(self.executor.state(group_id) for group_id in self.journal.sequences),
             tuple(entry.command.id for entry in self.journal.unfinished()),
             self.upgrades.facts,
         )
@@ -265,7 +264,6 @@ class Agent:
     def _status(self) -> status.Status:
         about, config = self.renewal.identity, self.config
         turned = self._wall_at(self._turned)
-        installed = self.executor.installer.installed
         return status.Status(
             pid=os.getpid(),
             version=self.version,
@@ -280,7 +278,7 @@ class Agent:
             waiting_reports=len(self.outbox.waiting()),
             epoch=self.journal.epoch,
             certificate_expires=about.expires,
-            groups=tuple(self.executor.with_sequence(installed(group)) for group in self.journal.sequences),
+            groups=tuple(self.executor.state(group_id) for group_id in self.journal.sequences),
             running=tuple(self.executor.running()),
             gates=self.gates.states(),
             last=tuple(self.journal.last()),

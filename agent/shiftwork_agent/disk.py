@@ -47,15 +47,17 @@ class Directories:
         """The descriptor of a directory; open until the next call."""
         if not path:
             return self._root
-        found = self._open.get(path)
-        if found is None:
-            parent, name = self.at(path)
-            found = os.open(name, _DIRECTORY, dir_fd=parent)
-            self._open[path] = found
+        missing = []
+        while path and path not in self._open:
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        if path:
+            self._open.move_to_end(path)
+        found = self._open[path] if path else self._root
+        for step in reversed(missing):
+            found = self._open[step] = os.open(step.rpartition("/")[2], _DIRECTORY, dir_fd=found)
             if len(self._open) > self._keep:
                 os.close(self._open.popitem(last=False)[1])
-        else:
-            self._open.move_to_end(path)
         return found
 
     def forget(self) -> None:

@@ -63,8 +63,9 @@ class Installer(Protocol):
         that may be the very revision."""
         ...
 
-    async def admit(self, command: Command) -> object:
-        """Raises unless this host's owner lets the command's revision run here."""
+    async def admit(self, command: Command, *, installed: bool = False) -> object:
+        """Raises unless this host's owner lets the command's revision run here. What is installed was let in when it
+        came: with `installed` only what the command gives its scripts is judged."""
         ...
 
     async def install(self, command: Command) -> None: ...
@@ -155,8 +156,14 @@ class Executor:
         if message.now and group.running == entry.command.id and group.shim is not None:
             group.shim.cancel()
 
-    def with_sequence(self, state: GroupState) -> GroupState:
-        return msgspec.structs.replace(state, last_sequence=self.journal.sequences.get(state.group_id, 0))
+    def state(self, group_id: str) -> GroupState:
+        """What the group has, as far as its own notes can be read; a command for it then says what is wrong."""
+        try:
+            state = self.installer.installed(group_id)
+        except (ShiftworkError, OSError) as err:
+            log.error("cannot tell what is installed: %s", err, extra={"group_id": group_id})
+            state = GroupState(group_id)
+        return msgspec.structs.replace(state, last_sequence=self.journal.sequences.get(group_id, 0))
 
     def running(self) -> list[RunningCommand]:
         active = [
@@ -188,7 +195,7 @@ class Executor:
 
     def _end(self, entry: Entry, status: EventStatus, diagnostics: Diagnostics) -> None:
         command = entry.command
-        state = self.with_sequence(self.installer.installed(command.group_id))
+        state = self.state(command.group_id)
         at = self.clock.wall()
         self.journal.report(lambda seq: CommandEnded(seq, command.id, status, at, entry.ran, diagnostics, state))
         log.info("command ended", extra={"command": command.id, "deployment": command.deployment_id, "status": status})
@@ -285,18 +292,16 @@ class Executor:
         return SUCCEEDED
 
     async def _run_hooks(self, entry: Entry, event: str, group: Group, resumed: bool) -> Outcome:
-        command = entry.command
-        revision = self._revision(command, event)
+        command, revision = entry.command, ""
         try:
+            revision = self._revision(command, event)
             scripts = self._scripts(command, revision, event)
-            if scripts and not resumed and event not in RUNS_INSTALLED_REVISION:
-                await self.installer.admit(command)
+            if not scripts:
+                return SUCCEEDED
+            run = self._event_run(command, event, revision, scripts)
+            result = await self._run_or_adopt(entry, event, run, group, resumed)
         except ShiftworkError as err:
             return Outcome(EventStatus.FAILED, _unknown(f"{err.message} (revision {revision})"), revision)
-        if not scripts:
-            return SUCCEEDED
-        run = self._event_run(command, event, revision, scripts)
-        result = await self._run_or_adopt(entry, event, run, group, resumed)
         diagnostics = hooks.diagnose(result, run, revision)
         failed = diagnostics.error_code is not ErrorCode.SUCCESS
         return Outcome(EventStatus.FAILED if failed else EventStatus.SUCCEEDED, diagnostics, revision)
@@ -345,6 +350,7 @@ class Executor:
             result = await self._adopt(entry, run, group, wrote)
             if not isinstance(result, Lost) or result.begun or result.rebooted:
                 return result
+        await self.installer.admit(entry.command, installed=event in RUNS_INSTALLED_REVISION)
         run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if group.shim is None:
             group.shim = Shim.start(run.directory.parent)

@@ -104,7 +104,10 @@ class Gates:
             else:
                 gate.change(wanted, self._clock.uptime())
             kept = [gate.wanted for gate in self._gates.values()]
-            await asyncio.to_thread(write_atomically, self._path, msgspec.json.encode(kept))
+            try:
+                await asyncio.to_thread(write_atomically, self._path, msgspec.json.encode(kept))
+            except OSError as err:  # in force nevertheless; after a restart the coordinator says it again
+                log.error("cannot remember the gates: %s", err, extra={"file": str(self._path)})
             await self._listen()
         self._changed(wanted.group_id)
 

@@ -96,9 +96,13 @@ class Installer:
         if admitted and self._trust:
             await self._trust.accept(admitted, self._installed_trees)
 
-    async def admit(self, command: Command) -> Admitted | None:
-        """Raises InvalidRequest unless this host's owner lets the command's revision run here; changes nothing."""
+    async def admit(self, command: Command, *, installed: bool = False) -> Admitted | None:
+        """Raises InvalidRequest unless this host's owner lets the command's revision run here; changes nothing. With
+        `installed` it is about the scripts of what the group has, and only what the command gives them is judged."""
         if self._trust is None:
+            return None
+        if installed:
+            self._trust.admit_variables(command)
             return None
         about = await asyncio.to_thread(self.store.about, command.revision.identity)
         return await self._trust.admit(command, about.tree if about else "", self._installed_trees)

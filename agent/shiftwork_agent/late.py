@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +20,13 @@ if TYPE_CHECKING:
     from shiftwork_agent.installer import Installer as Real
 
 
-def fetcher(link: Link, config: Config) -> Fetcher:
-    """Fetches from the coordinator that `link` has, else from the first."""
+def fetcher(link: Callable[[], Link], config: Config) -> Fetcher:
+    """Fetches from the coordinator that the link has, else from the first; asks for the link when it fetches."""
     from shiftwork_agent.fetch import Fetcher, own
 
     return Fetcher(
-        coordinator=lambda: link.coordinator or config.coordinators[0],
-        tls=lambda: link.context or True,
+        coordinator=lambda: link().coordinator or config.coordinators[0],
+        tls=lambda: link().context or True,
         **own(config.s3, config.github, os.environ, SystemClock().wall),
     )
 
@@ -35,10 +37,11 @@ async def fetch_package(link: Link, config: Config, package: Package, into: Path
 
     with into.open("wb") as file:
         sink = CheckedFile(package, file)
-        await fetcher(link, config).fetch_path(package.path, f"the package of {package.version}", package.size, sink)
+        fetch = fetcher(lambda: link, config)
+        await fetch.fetch_path(package.path, f"the package of {package.version}", package.size, sink)
         sink.check()
         file.flush()
-        os.fsync(file.fileno())
+        await asyncio.to_thread(os.fsync, file.fileno())
 
 
 class LateInstaller:
@@ -64,7 +67,7 @@ class LateInstaller:
             config = self._config
             policy = Policy(config.require_signed, config.allowed_signers, config.rollback_window)
             self._made = Installer(
-                self._layout.state, Path(config.install_root or "/"), fetcher(self.link, config),
+                self._layout.state, Path(config.install_root or "/"), fetcher(lambda: self.link, config),
                 store=Store(self._layout.state, keep=config.keep_revisions, max_bytes=config.keep_bytes),
                 trust=Trust(policy, self._layout.accepted, SystemClock()), destinations=config.allowed_destinations,
             )  # fmt: skip
@@ -73,8 +76,8 @@ class LateInstaller:
     async def prepare(self, command: Command, *, serving: bool = False) -> None:
         await self._installer().prepare(command, serving=serving)
 
-    async def admit(self, command: Command) -> object:
-        return await self._installer().admit(command)
+    async def admit(self, command: Command, *, installed: bool = False) -> object:
+        return await self._installer().admit(command, installed=installed)
 
     async def install(self, command: Command) -> None:
         await self._installer().install(command)

@@ -92,9 +92,12 @@ class Renewal:
 
     async def _child(self, module: str, verb: str, *more: str, data: bytes = b"") -> tuple[int, bytes, str]:
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"shiftwork_agent.{module}", verb, str(self._layout.state), *more,
-            stdin=pipe, stdout=pipe, stderr=pipe,
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"shiftwork_agent.{module}", verb, str(self._layout.state), *more,
+                stdin=pipe, stdout=pipe, stderr=pipe,
+            )  # fmt: skip
+        except OSError as err:  # no process, no memory: the next try is an hour away at most
+            return 1, b"", f"cannot start a process: {err}"
         out, err = await process.communicate(data)
         return process.returncode or 0, out, err.decode("utf-8", "replace").strip()

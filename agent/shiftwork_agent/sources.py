@@ -34,8 +34,12 @@ def proxy_environment(proxy: str, no_proxy: tuple[str, ...]) -> dict[str, str]:
 
 
 def is_safe(url: str, *, loopback: bool) -> bool:
-    """https; or with `loopback` http that never leaves this host."""
-    parts = urlsplit(url)
+    """An address with https; or with `loopback` http that never leaves this host."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
     if parts.scheme == "https":
         return bool(parts.hostname)
     return loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")

@@ -68,8 +68,8 @@ class FakeInstaller:
         self.prepared.append(command.revision.identity)
         self._fail("prepare")
 
-    async def admit(self, command: Command) -> None:
-        self._fail("admit")
+    async def admit(self, command: Command, *, installed: bool = False) -> None:
+        self._fail("admit installed" if installed else "admit")
 
     async def install(self, command: Command) -> None:
         self._fail("install")

@@ -27,6 +27,8 @@ CHECK_WITHIN = 30.0
 _RUNS_CODE = re.compile(
     r"PATH|IFS|ENV|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND|BASH_.*|LD_.*|GCONV_PATH|GLIBC_.*|PYTHON.*|PERL.*|RUBY.*"
     r"|NODE_OPTIONS|NODE_PATH|LUA_.*|PHP.*|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|GIT_.*|EDITOR|VISUAL|PAGER"
+    r"|SHELL|HOME|XDG_.*|(?:GNU)?MAKEFLAGS|TAR_OPTIONS|ZIPOPT|RSYNC_.*|LESSOPEN|LESSCLOSE|VIMINIT|EXINIT|(?i:NPM_CONFIG)_.*"
+    r"|BUNDLE_.*|GEM_.*|DOTNET_.*|OPENSSL_.*|(?:SSH|SUDO)_ASKPASS"
     r"|.*[^A-Za-z0-9_].*|"
 )
 """Variables by which an interpreter, the loader or a common tool is told to run something else."""
@@ -75,8 +77,7 @@ class Trust:
         where it is not known yet. Raises InvalidRequest that names revision, signer and remedy. Remembers nothing.
         """
         revision = command.revision
-        if self._policy.required:
-            _refuse_variables(command)
+        self.admit_variables(command)
         if revision.signed is None:
             if self._policy.required:
                 raise _refused(command, "", "it is not signed, and this host requires it (require_signed)")
@@ -88,6 +89,11 @@ class Trust:
         admitted = Admitted(command, statement, signer)
         await asyncio.to_thread(self._judge, admitted, installed)
         return admitted
+
+    def admit_variables(self, command: Command) -> None:
+        """Returns if the command's environment may be given to scripts here. Raises InvalidRequest."""
+        if self._policy.required:
+            _refuse_variables(command)
 
     async def accept(self, admitted: Admitted, installed: Installed) -> None:
         """From now on no statement with a lower sequence is new here. Raises as `admit` does."""

@@ -62,7 +62,7 @@ stays_connected() {
 finish() { # WORD SENTENCE
     echo "$1: $2"
     keep outcome "$1
-$2"
+$2" || exit 1 # no room: `plan` and `step` stay, so that it is gone on with later
     rm -f plan step why
     exit 0
 }

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -91,13 +90,23 @@ class Upgrades:
             return
         upgrade = self._record.upgrade
         if self._state == "installing":
-            write_atomically(self._connected, self._version.encode() + b"\n")
-        elif self._state == "fetching" and self.problem:
-            self._record = Record(upgrade, Upgraded(upgrade.id, "refused", self.problem))
-            write_atomically(self._file, msgspec.json.encode(self._record))
-        elif self._state == "fetching" and not self._working:
-            self._work(partial(self._begin, upgrade))
+            self._show_connected()
+        if self._state == "fetching" and self.problem:
+            self._give_up(upgrade)
+        elif self._state in ("fetching", "installing") and not self._working:
+            self._work(self._resume if self._state == "installing" else partial(self._begin, upgrade))
         self._send(self._record.state)
+
+    def _give_up(self, upgrade: Upgrade) -> None:
+        self._record = Record(upgrade, Upgraded(upgrade.id, "refused", self.problem))
+        with contextlib.suppress(OSError):  # the next agent gives it up as well
+            write_atomically(self._file, msgspec.json.encode(self._record))
+
+    def _show_connected(self) -> None:
+        try:
+            write_atomically(self._connected, self._version.encode() + b"\n")
+        except OSError as err:  # the script takes this agent for one that does not work, and goes back
+            log.error("cannot let the installation know of the link: %s", err)
 
     def disconnected(self) -> None:
         self._connected.unlink(missing_ok=True)
@@ -112,7 +121,14 @@ class Upgrades:
             self._send(self._record.state)
         elif why := self._refusal(upgrade):
             self.refuse(upgrade, why)
-        elif upgrade.package.version == self._version:
+        else:
+            try:
+                self._accept(upgrade)
+            except OSError as err:
+                self.refuse(upgrade, f"cannot remember the upgrade: {err}")
+
+    def _accept(self, upgrade: Upgrade) -> None:
+        if upgrade.package.version == self._version:
             self._keep(upgrade, Upgraded(upgrade.id, "done", "it was this version already"))
         else:
             self._keep(upgrade, Upgraded(upgrade.id, "fetching"))
@@ -143,8 +159,9 @@ class Upgrades:
     def _keep(self, upgrade: Upgrade, state: Upgraded) -> None:
         """Durable before it is told."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        self._record = Record(upgrade, state)
-        write_atomically(self._file, msgspec.json.encode(self._record))
+        record = Record(upgrade, state)
+        write_atomically(self._file, msgspec.json.encode(record))
+        self._record = record
         log.info("upgrade", extra={"upgrade": upgrade.id, "state": state.state, "why": state.message})
         self._send(state)
 
@@ -153,8 +170,11 @@ class Upgrades:
         self._tasks.create_task(self._guarded(work))
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """A disk without room, a host without processes: the next link tries again, and the agent goes on meanwhile."""
         try:
             await work()
+        except OSError as err:
+            log.error("the upgrade cannot go on now: %s", err)
         finally:
             self._working = False
 
@@ -177,7 +197,7 @@ class Upgrades:
 
     async def _install(self, upgrade: Upgrade) -> None:
         """Once `plan` is there, it will be done, whatever is killed or loses power."""
-        shutil.copy(SCRIPT, self._directory / SCRIPT.name)
+        write_atomically(self._directory / SCRIPT.name, SCRIPT.read_bytes())
         wanted = (self.facts.package, upgrade.package.version, f"{upgrade.connect_within:.0f}", str(self._hold))
         write_atomically(self._directory / "plan", "".join(f"{line}\n" for line in wanted).encode())
         code, said = await self._start_unit(upgrade)
@@ -188,7 +208,10 @@ class Upgrades:
         argv = ["systemd-run", "--quiet", "--collect", f"--unit=shiftwork-agent-upgrade-{upgrade.id}"]
         argv += ["/bin/sh", str(self._directory / SCRIPT.name), str(self._directory)]
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        process = await asyncio.create_subprocess_exec(*argv, stdin=null, stdout=null, stderr=pipe)
+        try:
+            process = await asyncio.create_subprocess_exec(*argv, stdin=null, stdout=null, stderr=pipe)
+        except OSError as err:
+            return err.errno or 1, str(err)
         _, said = await process.communicate()
         return process.returncode or 0, said.decode(errors="replace").strip()[-500:]
 

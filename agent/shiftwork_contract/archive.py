@@ -3,8 +3,8 @@
 Refused (HostileBundle): names that are absolute, climb, are not UTF-8, hold control characters or are too long;
 devices, FIFOs, sparse files; setuid and setgid bits; hard links to anything but an earlier file of the same archive;
 members below a symlink or a file of the archive; a name twice, or in two spellings that differ only in case (one of
-them would be lost on a file system that knows no case); more entries or bytes than the limits, or far more bytes
-than the archive has. A symlink may point anywhere: it is data until someone follows it, and nobody here does.
+them would be lost on a file system that knows no case); more entries, levels or bytes than the limits, or far more
+bytes than the archive has. A symlink may point anywhere: it is data until someone follows it, and nobody here does.
 A sticky bit is kept: it only takes rights away.
 
 Pure: reads the file object it is given and writes nothing. Memory is bounded by the number of entries.
@@ -150,6 +150,8 @@ class _Check:
         path = b"/".join(parts)
         if len(path) > self._limits.path_bytes or any(len(part) > 255 for part in parts):
             raise _hostile(raw.name[:80], f"its name is over {self._limits.path_bytes} bytes, or 255 in one part")
+        if len(parts) > self._limits.depth:
+            raise _hostile(raw.name[:80], f"it lies {len(parts)} levels deep, the limit is {self._limits.depth}")
         if not path and raw.kind != "dir":
             raise _hostile(raw.name, "its name is empty")
         return path

@@ -13,6 +13,8 @@ class Limits(msgspec.Struct, frozen=True):
     ratio: int = 200
     ratio_free_bytes: int = 64 << 20
     path_bytes: int = 4095
+    depth: int = 256
+    """Of directories within each other: what walks a tree does so by recursion, in Python and elsewhere."""
     header_bytes: int = 1 << 20
     """Of names and attributes of one tar member: they are held in memory."""
     directory_bytes: int = 32 << 20

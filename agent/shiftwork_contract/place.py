@@ -88,7 +88,10 @@ def _digest(text: str, fragment: str) -> str:
 
 
 def _s3(url: str) -> tuple[S3Object, BundleType | None]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as err:
+        raise _unusable(url, f"it is no address: {err}") from err
     key = unquote(parts.path.removeprefix("/"))
     if not _BUCKET.fullmatch(parts.netloc) or not key:
         raise _unusable(url, "write s3://bucket/key, with lower-case letters, digits, dots and hyphens in the bucket")

@@ -143,3 +143,10 @@ def test_health_follows_its_thresholds() -> None:
     answers = [thresholds.after(Probe(answer == "+")) for answer in "+-++--+---+"]
     seen = [answer and answer.healthy for answer in answers]
     assert seen == [None, None, None, True, True, True, True, True, True, False, False]
+
+
+async def test_a_gate_that_cannot_be_remembered_is_in_force(gates: Gates, tmp_path: Path, free_port: int) -> None:
+    """As on a full disk: it ends neither the gate nor the agent."""
+    (tmp_path / ".gates.json.new").mkdir()
+    await gates.set(order(free_port, False))
+    assert (await ask(free_port))[0] == 503

@@ -218,7 +218,10 @@ def _self_signed(path: Path) -> None:
     path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
 
 
-@pytest.mark.parametrize("url", ["http://example.test/b.tgz", "ftp://example.test/b", "file://elsewhere/b", "b.tgz"])
+@pytest.mark.parametrize("url", [
+    "http://example.test/b.tgz", "ftp://example.test/b", "file://elsewhere/b", "b.tgz", "https://[", "https://h:99999/b",
+    "s3://[/k",
+])  # fmt: skip
 async def test_other_ways_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="cannot fetch"):
         await fetcher("").fetch(Revision(IDENTITY, url), Kept(tmp_path / "a"))
@@ -327,3 +330,18 @@ async def test_what_is_secret_in_an_address_is_not_told(secure: tuple[Origin, st
                 Revision(IDENTITY, f"{url}?X-Amz-Signature=s3cret"), Kept(tmp_path / "a")
             )
         assert "s3cret" not in err.value.message
+
+
+@pytest.mark.parametrize("location", ["https://[", "https://h:99999/b", "//[::1"])
+async def test_a_redirect_to_what_is_no_address_is_refused(
+    location: str, secure: tuple[Origin, str, Path], tmp_path: Path
+) -> None:
+    server, url, key = secure
+
+    async def away(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": location})
+
+    server.answers = [away]
+    with pytest.raises(InvalidRequest, match="cannot fetch"):
+        trust = ssl.create_default_context(cafile=str(key))
+        await Fetcher(public_tls=trust).fetch(Revision(IDENTITY, url), Kept(tmp_path / "a"))

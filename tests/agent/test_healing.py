@@ -14,9 +14,9 @@ import pytest
 
 from shiftwork_agent import link
 from shiftwork_agent.hooks import lost, prune, read_result
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError
 from shiftwork_contract.lifecycle import EventStatus
-from shiftwork_contract.messages import CommandEnded, EventEnded, EventStarted, Output
+from shiftwork_contract.messages import Certificate, CommandEnded, EventEnded, EventStarted, GroupState, Output
 
 Bench = Any
 UNTIL_GO = "echo waiting; while [ ! -e go ]; do sleep 0.02; done; echo gone\n"
@@ -189,3 +189,31 @@ def test_the_oldest_output_goes_first(tmp_path: Path) -> None:
     assert all((command / "Install/result").exists() for command in commands)
     prune(commands, 0)
     assert not list(tmp_path.rglob("output"))
+
+
+async def test_a_group_whose_notes_cannot_be_read_is_nothing_to_the_others(bench: Bench, monkeypatch: Any) -> None:
+    bench.installer.put("r1", {"AfterInstall": "echo x\n"})
+    found = bench.installer.installed
+
+    def installed(group_id: str) -> GroupState:
+        if group_id == "g-1":
+            raise ShiftworkError("cannot read installed.json")
+        return found(group_id)
+
+    async with bench.agent():
+        await bench.run(bench.command("AfterInstall"))
+        monkeypatch.setattr(bench.installer, "installed", installed)
+        ended = await bench.run(bench.command("ApplicationStop"))
+        assert ended.status is EventStatus.FAILED and "cannot read installed.json" in ended.diagnostics.message
+    async with bench.agent():
+        assert (await bench.run(bench.command("AfterInstall", group_id="g-2"))).status is EventStatus.SUCCEEDED
+
+
+async def test_a_host_without_room_for_a_process_renews_later(bench: Bench, monkeypatch: Any) -> None:
+    async with bench.agent() as agent:
+        monkeypatch.setattr("sys.executable", "/nowhere/python")
+        await bench.coordinator.send(Certificate("new", "ca"))
+        await asyncio.sleep(0.1)
+        await agent.renewal._ask()
+        bench.installer.put("r1", {})
+        assert (await bench.run(bench.command("AfterInstall"))).status is EventStatus.SUCCEEDED

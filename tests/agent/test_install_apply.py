@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.agent.world import FILES, World, old_and_command, write
+from tests.agent.world import FILES, Tree, World, old_and_command, write
 
-from shiftwork_contract.errors import InvalidRequest, ShiftworkError
+from shiftwork_contract.errors import HostileBundle, InvalidRequest, ShiftworkError
 from shiftwork_contract.messages import Command
 
 
@@ -396,3 +396,26 @@ def _assert_whole(world: World, command: Command, former: Any, new: Any, when: s
     assert sorted(path.name for path in group.iterdir()) == ["installed.json", "originals"], when
     assert len(list((group / "originals").iterdir())) == (2 if side == "new" else 0), when
     return side
+
+
+@pytest.mark.parametrize("name", ["installed.json", "change.json"])
+async def test_damaged_notes_of_a_group_are_named_and_stop_no_other(name: str, world: World) -> None:
+    await world.deploy({"app/a": "1"})
+    (world.state / "groups/g" / name).write_bytes(b"\0\0")
+    await world.installer().recover()
+    with pytest.raises(ShiftworkError, match=f"cannot read .*{name}"):
+        await world.installer().install(world.command({"app/a": "2"}))
+
+
+async def test_nothing_deeper_than_python_can_walk_is_installed(world: World) -> None:
+    """Whatever walks a tree by recursion would end the daemon with it, again after each restart."""
+    with pytest.raises(HostileBundle, match="levels deep"):
+        await world.deploy({"app/" + "d/" * 300 + "f": "1"})
+    with pytest.raises(InvalidRequest, match="levels deep"):
+        await world.deploy({"app/f": "1"}, FILES.replace("/srv/app", "/d" * 1500))
+    await world.deploy({"app/" + "d/" * 250 + "f": "1"}, FILES.replace("/srv/app", "/d" * 250))
+    links: Tree = {f"app/{n}/next": ("link", f"../{n + 1}") for n in range(600)}
+    command = world.command({**links, "app/600/f": "1"}, compat="strict")
+    await world.installer().prepare(command)
+    with pytest.raises(InvalidRequest, match="levels deep"):
+        await world.installer().install(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,7 @@ from shiftwork_agent.trust import Policy, Trust, asked_in_child
 from shiftwork_contract.archive import inspect, pack
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.lifecycle import EventStatus
-from shiftwork_contract.messages import Command, HealthCheck, Observed, Watch
+from shiftwork_contract.messages import Command, CommandEnded, EventStarted, HealthCheck, Observed, Watch
 from shiftwork_contract.revision import BundleType, Revision, Signed
 from shiftwork_contract.statement import made
 
@@ -228,12 +229,27 @@ async def test_the_memory_is_not_guessed(host: Host) -> None:
     assert "its format is 2" in await refused(host, host.release("v2", 1))
 
 
-@pytest.mark.parametrize("name", ["LD_PRELOAD", "BASH_FUNC_ls%%", "BASH_ENV", "PATH", "PYTHONPATH", "GIT_SSH_COMMAND"])
+VARIABLES = [
+    "LD_PRELOAD", "BASH_FUNC_ls%%", "BASH_ENV", "PATH", "PYTHONPATH", "GIT_SSH_COMMAND", "MAKEFLAGS", "TAR_OPTIONS",
+    "npm_config_script_shell", "HOME",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIABLES)
 async def test_a_variable_is_no_way_around_a_signature(host: Host, name: str) -> None:
     release = host.release("v1", 1)
     message = await refused(host, msgspec.structs.replace(release, environment={name: "x", "COLOUR": "blue"}))
     assert repr(name) in message
     await host.deploy(msgspec.structs.replace(release, environment={"COLOUR": "blue", "NODE_ENV": "production"}))
+
+
+async def test_nor_is_one_for_the_scripts_of_what_is_installed(host: Host) -> None:
+    """They run without being asked about again, but not with whatever a command brings to them."""
+    release = host.release("v1", 1)
+    await host.deploy(release)
+    await host.installer.admit(msgspec.structs.replace(release, environment={"COLOUR": "blue"}), installed=True)
+    with pytest.raises(InvalidRequest, match="BASH_ENV"):
+        await host.installer.admit(msgspec.structs.replace(release, environment={"BASH_ENV": "x"}), installed=True)
 
 
 async def test_a_signature_that_is_not_required_is_checked_where_anybody_may_sign(tmp_path: Path) -> None:
@@ -273,6 +289,36 @@ async def test_hooks_of_a_revision_that_may_not_run_do_not(bench: Any) -> None:
         stopped = await bench.run(bench.command("ApplicationStop"))
         ended = await bench.run(bench.command("AfterInstall"))
     assert stopped.status is EventStatus.SUCCEEDED
+    assert ended.status is EventStatus.FAILED and "it is not signed" in ended.diagnostics.message
+    assert not (bench.installer.bundle_dir("r1") / "ran").exists()
+
+
+async def test_scripts_of_what_is_installed_get_no_variable_that_may_not_be(bench: Any) -> None:
+    bench.installer.put("r1", {"ApplicationStop": "touch ran\n"})
+    async with bench.agent():
+        await bench.run(bench.command("Install"))
+        bench.installer.problems["admit installed"] = "the variable 'BASH_ENV'"
+        ended = await bench.run(bench.command("ApplicationStop"))
+    assert ended.status is EventStatus.FAILED and "'BASH_ENV'" in ended.diagnostics.message
+    assert not (bench.installer.bundle_dir("r1") / "ran").exists()
+
+
+async def test_a_restart_in_the_middle_of_the_question_is_no_answer(bench: Any, monkeypatch: Any) -> None:
+    """The event was begun, its scripts were not: the next agent asks again."""
+    bench.installer.put("r1", {"AfterInstall": "touch ran\n"})
+
+    async def never(command: Command, *, installed: bool = False) -> None:
+        await asyncio.Event().wait()
+
+    command = bench.command("AfterInstall")
+    with monkeypatch.context() as cut:
+        cut.setattr(bench.installer, "admit", never)
+        async with bench.agent():
+            await bench.send(command)
+            await bench.coordinator.expect(EventStarted, command_id=command.id)
+    bench.installer.problems["admit"] = "it is not signed"
+    async with bench.agent():
+        ended = await bench.coordinator.expect(CommandEnded, command_id=command.id)
     assert ended.status is EventStatus.FAILED and "it is not signed" in ended.diagnostics.message
     assert not (bench.installer.bundle_dir("r1") / "ran").exists()
 

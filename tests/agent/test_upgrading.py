@@ -16,6 +16,7 @@ import pytest
 
 from shiftwork_agent import daemon, upgrading
 from shiftwork_agent.facts import HOME, host_facts
+from shiftwork_agent.layout import write_atomically
 from shiftwork_agent.upgrading import SCRIPT, CheckedFile, Upgrades, why_not
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import HostFacts, Message, Package, Upgrade, Upgraded
@@ -439,3 +440,48 @@ async def test_a_past_epoch_is_refused(bench: Any, host: Path, monkeypatch: pyte
         await bench.coordinator.send(wanted())
         told = await bench.coordinator.expect(Upgraded)
         assert (told.state, told.message) == ("refused", "epoch 1 is over: epoch 5 has begun")
+
+
+async def test_a_disk_without_room_ends_no_agent(site: Site, host: Path) -> None:
+    """Each file that is to be written fails in turn; with room again the upgrade is gone on with."""
+    blocked = site.directory / ".upgrade.json.new"
+    async with site.agent("1") as agent:
+        blocked.mkdir(parents=True)
+        agent.receive(wanted())
+        assert site.states == ["refused"] and "cannot remember" in site.sent[0].message
+        blocked.rmdir()
+        agent.receive(wanted("u-2"))
+        blocked.mkdir()
+        await asyncio.sleep(0.1)
+        blocked.rmdir()
+        agent.connected()
+        await appears(host / "installed")
+    async with site.agent("2"):
+        await site.until("done")
+
+
+def test_an_outcome_for_which_there_is_no_room_is_told_later(host: Path, tmp_path: Path) -> None:
+    directory = planned(tmp_path, "2 works")
+    (directory / ".outcome").mkdir()
+    assert run(directory) == 1
+    assert (directory / "plan").exists() and not (directory / "outcome").exists()
+    (directory / ".outcome").rmdir()
+    assert run(directory) == 0
+    assert outcome(directory)[0] == "done"
+
+
+async def test_what_the_script_needs_is_on_disk_before_the_plan(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def write(path: Path, data: bytes, mode: int = 0o600) -> None:
+        written.append(path.name)
+        write_atomically(path, data, mode)
+
+    monkeypatch.setattr(upgrading, "write_atomically", write)
+    async with site.agent("1") as agent:
+        agent.receive(wanted())
+        await site.until("installing")
+        async with asyncio.timeout(5):
+            while "plan" not in written:
+                await asyncio.sleep(0.01)
+    assert written.index("upgrade.sh") < written.index("plan")

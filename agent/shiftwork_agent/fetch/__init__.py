@@ -91,7 +91,7 @@ class Fetcher:
         what the sink raises.
         """
         limit = revision.size or self._max_bytes
-        if urlsplit(revision.url).scheme == "file":
+        if _scheme(revision.url) == "file":
             await read(revision.url, sink, limit)
             return
         async with self._session_factory() as session:
@@ -109,7 +109,7 @@ class Fetcher:
 
     def _origin(self, session: aiohttp.ClientSession, revision: Revision) -> tuple[Origin, int]:
         """Where to ask, and with how many requests at once."""
-        scheme, url = urlsplit(revision.url).scheme, revision.url
+        scheme, url = _scheme(revision.url), revision.url
         parts = self._parts if scheme == "s3" else 1
 
         async def kept(fresh: bool) -> Target:
@@ -129,6 +129,15 @@ class Fetcher:
         if scheme == "http":
             raise InvalidRequest(f"cannot fetch {shown(url)}: http is not encrypted; use https")
         raise InvalidRequest(f"cannot fetch {shown(url)!r}: its scheme is none of coordinator, s3, github, https, file")
+
+
+def _scheme(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as err:
+        raise InvalidRequest(f"cannot fetch {shown(url)}: it is no address: {err}") from err
+    return parts.scheme
 
 
 def _name(revision: Revision) -> str:

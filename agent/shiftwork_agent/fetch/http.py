@@ -21,6 +21,7 @@ from shiftwork_agent.fetch.answers import REDIRECTS, Changed, Cut, checked, stro
 from shiftwork_agent.fetch.target import Origin, Sink, Target
 from shiftwork_agent.sources import is_safe
 from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_contract.place import shown
 
 ATTEMPTS = 5
 """In a row without a single new byte; and beginnings anew because something else lay there."""
@@ -190,14 +191,21 @@ async def _hand_on(part: asyncio.Task[list[bytes]], sink: Sink) -> None:
 
 def _exact(url: str) -> URL:
     """As it was written: a signature holds for these very bytes."""
-    return URL(url, encoded=url.isascii() and " " not in url)
+    try:
+        return URL(url, encoded=url.isascii() and " " not in url)
+    except ValueError as err:
+        raise InvalidRequest(f"cannot fetch {shown(url)}: it is no address: {told(err)}") from err
 
 
 def _next(here: Target, response: aiohttp.ClientResponse) -> Target:
-    url = urljoin(here.url, response.headers.get("Location", ""))
-    if not is_safe(url, loopback=here.loopback) and not _same_server(url, here.url):
-        raise InvalidRequest(f"cannot fetch {here.name}: it redirects to http, which is not encrypted")
-    if _same_server(url, here.url):
+    try:
+        url = urljoin(here.url, response.headers.get("Location", ""))
+        same_server = _same_server(url, here.url)
+    except ValueError as err:
+        raise InvalidRequest(f"cannot fetch {here.name}: it redirects to what is no address") from err
+    if not is_safe(url, loopback=here.loopback) and not same_server:
+        raise InvalidRequest(f"cannot fetch {here.name}: it redirects to http, which is not encrypted, or nowhere")
+    if same_server:
         return replace(here, url=url)
     return replace(here, url=url, headers={}, tls=here.onward)
 

@@ -16,6 +16,7 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +28,7 @@ from shiftwork_agent.layout import sync_directory, unfinished, write_atomically
 from shiftwork_contract.errors import ShiftworkError
 
 Step = Callable[[str], None]
+T = TypeVar("T")
 PHASES = ("swapping", "reverting", "committed", "staging")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
@@ -53,7 +55,7 @@ class GroupFiles:
             raw = (self.directory / "installed.json").read_bytes()
         except FileNotFoundError:
             return Installed(FORMAT, group_id)
-        found = msgspec.json.decode(raw, type=Installed)
+        found = _decoded(raw, Installed, self.directory / "installed.json")
         if found.format > FORMAT:
             raise ShiftworkError(
                 f"cannot read {self.directory}/installed.json: its format {found.format} is newer than {FORMAT};"
@@ -66,9 +68,10 @@ class GroupFiles:
 
     def change(self) -> Change | None:
         try:
-            return msgspec.json.decode((self.directory / "change.json").read_bytes(), type=Change)
+            raw = (self.directory / "change.json").read_bytes()
         except FileNotFoundError:
             return None
+        return _decoded(raw, Change, self.directory / "change.json")
 
     def begin(self, change: Change) -> None:
         self._forget_phase()
@@ -329,6 +332,17 @@ class Applier:
             if device not in devices:
                 devices[device] = put.path
                 syncfs(parent)
+
+
+def _decoded(raw: bytes, kind: type[T], path: Path) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError as err:
+        raise ShiftworkError(
+            f"cannot read {path}: {err}; put it back from a backup, or move {path.parent} away: the group then counts"
+            " as never installed, and what it has installed as foreign",
+            code="InvalidState",
+        ) from err
 
 
 def _kind(directories: Directories, path: str) -> str:

@@ -29,7 +29,7 @@ def followed(tree: Path) -> tuple[Listing, Mapping[str, str]]:
 
 class _Walk:
     def __init__(self, tree: Path) -> None:
-        self._tree, self._limit = os.path.realpath(tree), Limits().entries
+        self._tree, self._limits = os.path.realpath(tree), Limits()
         self.found: dict[str, Thing] = {}
         self.real: dict[str, str] = {}
 
@@ -38,8 +38,11 @@ class _Walk:
             self._entry(posixpath.join(path, name), posixpath.join(real, name), (*above, real))
 
     def _entry(self, path: str, real: str, above: tuple[str, ...]) -> None:
-        if len(self.found) >= self._limit:
-            raise InvalidRequest(f"cannot follow the links of the bundle: they lead to over {self._limit} entries")
+        if len(self.found) >= self._limits.entries or len(above) > self._limits.depth:
+            raise InvalidRequest(
+                f"cannot follow the links of the bundle: they lead to over {self._limits.entries} entries, or over"
+                f" {self._limits.depth} levels deep; deploy without compat: strict"
+            )
         here = os.lstat(posixpath.join(self._tree, real))
         inside = self._inside(real, above) if stat.S_ISLNK(here.st_mode) else ""
         if inside:

@@ -11,6 +11,7 @@ import msgspec
 
 from shiftwork_agent.install.model import Kind, Look, Thing
 from shiftwork_contract.appspec import Permission, ServerAppSpec
+from shiftwork_contract.archive_limits import Limits
 from shiftwork_contract.errors import InvalidRequest
 
 Listing = Mapping[str, Thing]
@@ -52,6 +53,7 @@ def wanted(
     a destination. Raises InvalidRequest for what no host could install."""
     found: dict[str, Wanted] = {}
     for entry in appspec.files:
+        _refuse_too_deep(entry.destination)
         destination = resolve(entry.destination)
         for one in _spread(entry.source, entry.destination, destination, listing):
             _add(found, one)
@@ -60,6 +62,12 @@ def wanted(
         path: msgspec.structs.replace(found[path], look=looks.get(found[path].written, Look()))
         for path in sorted(found, key=lambda p: p.split("/"))
     }
+
+
+def _refuse_too_deep(destination: str) -> None:
+    limit = Limits().depth
+    if (deep := destination.strip("/").count("/") + 1) > limit:
+        raise InvalidRequest(f"cannot install to {destination[:80]}…: it is {deep} levels deep, the limit is {limit}")
 
 
 def _spread(source: str, written: str, destination: str, listing: Listing) -> list[Wanted]:
