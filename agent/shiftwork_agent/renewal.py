@@ -99,5 +99,5 @@ class Renewal:
             )  # fmt: skip
         except OSError as err:  # no process, no memory: the next try is an hour away at most
             return 1, b"", f"cannot start a process: {err}"
-        out, err = await process.communicate(data)
-        return process.returncode or 0, out, err.decode("utf-8", "replace").strip()
+        out, said = await process.communicate(data)
+        return process.returncode or 0, out, said.decode("utf-8", "replace").strip()

@@ -413,10 +413,10 @@ def from_coordinator(text: str | bytes) -> FromCoordinator:
 def _decode(decoder: msgspec.json.Decoder[T], known: frozenset[str], text: str | bytes) -> T | Unsupported:
     try:
         return decoder.decode(text)
-    except msgspec.MsgspecError as err:
+    except (msgspec.MsgspecError, RecursionError) as err:
         try:
             kind = msgspec.json.decode(text, type=_Kind).kind
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             kind = ""
         if kind and kind not in known:
             return Unsupported(kind[:64])

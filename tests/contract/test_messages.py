@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -91,3 +92,11 @@ def test_noise_raises_nothing_else(noise: Any) -> None:
     for decode in (m.from_agent, m.from_coordinator):
         with pytest.raises(ContractViolation):
             decode(noise)
+
+
+@pytest.mark.parametrize("kind", ["Later", "Hello", "Welcome"])
+@pytest.mark.parametrize("read", [m.from_agent, m.from_coordinator])
+def test_a_message_nested_deeper_than_can_be_read_is_none(kind: str, read: Callable[[str], object]) -> None:
+    """It must not come out as a RecursionError, which ends a daemon."""
+    with pytest.raises(ContractViolation, match="cannot read a message"):
+        read(f'{{"kind": "{kind}", "x": {"[" * 100_000}{"]" * 100_000}}}')
