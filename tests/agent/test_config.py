@@ -20,6 +20,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     [
         ("coordinators: []", "coordinators is empty"),
         ("coordinators: [ftp://x]", "ftp://x"),
+        ("coordinators: ['https://[']", "write https://host:port"),
+        ("coordinators: ['https://x:99999']", "write https://host:port"),
         ("coordinators: [https://x]\ninstal_root: /x", "instal_root"),
         ("coordinators: [https://x]\ninstall_root: x", "absolute path"),
         ("coordinators: [https://x]\naddress: web-1", "IP address"),

@@ -99,6 +99,18 @@ async def test_a_missing_tool_is_named_and_nothing_is_changed(world: World) -> N
     assert world.tree() == before
 
 
+async def test_a_tool_that_hangs_is_named_and_nothing_is_changed(world: World, monkeypatch: Any) -> None:
+    await world.deploy({"app/a": "1"})
+    before = world.tree()
+    (world.tmp / "setfacl").write_text("#!/bin/sh\nexec sleep 60\n")
+    (world.tmp / "setfacl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{world.tmp}:/usr/bin:/bin")
+    monkeypatch.setattr("shiftwork_agent.install.looks.LIMIT", 0.1)
+    with pytest.raises(ShiftworkError, match=r"setfacl .*did not end within 0\.1 s"):
+        await world.deploy({"app/a": "2"}, FILES + "permissions:\n  - object: /srv/app/a\n    acls: ['u:root:r']\n")
+    assert world.tree() == before
+
+
 async def test_retain_keeps_foreign_files_and_never_owns_them(world: World) -> None:
     write(world.root, {"srv/app/a": "mine"})
     await world.deploy({"app/a": "1", "app/b": "1"}, file_exists_behavior="RETAIN")

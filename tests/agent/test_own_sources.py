@@ -19,10 +19,10 @@ from botocore.credentials import Credentials as Theirs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shiftwork_agent.aws.sigv4 import Keys, signed
 from shiftwork_agent.fetch import Fetcher, own
 from shiftwork_agent.fetch.credentials import Chain
 from shiftwork_agent.fetch.s3 import address
-from shiftwork_agent.fetch.sigv4 import Credentials, sign
 from shiftwork_agent.sources import GitHubSettings, S3Settings
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.place import S3Object
@@ -40,8 +40,9 @@ def test_signatures_are_botocore_s(key: str, version: str, secret: str, token: s
     request.context["client_config"] = SimpleNamespace(s3={"payload_signing_enabled": True})
     S3SigV4Auth(Theirs("AKID", secret, token or None), "s3", "eu-west-1").add_auth(request)
     at = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    ours = sign(url, Credentials("AKID", secret, token), "eu-west-1", at.timestamp())
-    assert ours["Authorization"] == request.headers["Authorization"]
+    keys = Keys("AKID", secret, token)
+    ours = signed("GET", url, {}, b"", keys, region="eu-west-1", service="s3", at=at.timestamp())
+    assert ours["authorization"] == request.headers["Authorization"]
 
 
 def test_addresses() -> None:
@@ -57,7 +58,7 @@ def test_addresses() -> None:
 
 
 def test_secrets_do_not_show() -> None:
-    shown = repr(Credentials("AKID", "s3cret", "t0ken"))
+    shown = repr(Keys("AKID", "s3cret", "t0ken"))
     assert "s3cret" not in shown and "t0ken" not in shown
 
 
@@ -114,7 +115,7 @@ async def metadata() -> AsyncIterator[Metadata]:
 async def test_the_instance_profile_is_asked_once_until_shortly_before_it_expires(metadata: Metadata) -> None:
     chain = metadata.chain()
     first = await chain.current()
-    assert await chain.current() is first and first.token == "t"
+    assert await chain.current() is first and first.session_token == "t"
     metadata.now += metadata.lifetime - 200
     second = await chain.current()
     assert second.access_key != first.access_key and metadata.asked.count("credentials") == 2
@@ -157,7 +158,7 @@ async def test_environment_then_file_then_instance(metadata: Metadata, tmp_path:
     assert (await metadata.chain(**both).current()).access_key == "ENV"
     del both["AWS_ACCESS_KEY_ID"]
     assert (await metadata.chain(**both).current()).access_key == "FILE"
-    assert (await Chain(both, lambda: NOW, "ci").current()).token == "t"
+    assert (await Chain(both, lambda: NOW, "ci").current()).session_token == "t"
     with pytest.raises(InvalidRequest, match="profile 'none'"):
         await Chain(both, lambda: NOW, "none").current()
     assert metadata.asked == []

@@ -96,7 +96,7 @@ async def _of_instance(environ: Mapping[str, str]) -> Keys | None:
         role = msgspec.json.decode(text, type=_Role)
     except msgspec.MsgspecError:
         raise Unavailable("cannot read the credentials of this instance's profile: try again") from None
-    expires = role.expiration.timestamp() if role.expiration else 0.0
+    expires = role.expiration.timestamp() if role.expiration else float("inf")
     return Keys(role.access_key_id, role.secret_access_key, role.token, expires)
 
 

@@ -15,12 +15,12 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 @dataclass(frozen=True)
 class Keys:
-    """`expires` in Unix time; 0 = they do not say."""
+    """`expires` in Unix time. What is secret stays out of `repr`."""
 
     access_key: str
     secret_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
-    expires: float = 0.0
+    expires: float = float("inf")
 
 
 def signed(

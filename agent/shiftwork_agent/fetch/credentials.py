@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from shiftwork_agent.fetch.sigv4 import Credentials
+from shiftwork_agent.aws.sigv4 import Keys
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 
 IMDS = "http://169.254.169.254"
@@ -39,15 +39,15 @@ class Chain:
     environment: Mapping[str, str]
     now: Callable[[], float]
     profile: str = ""
-    _found: Credentials | None = field(default=None, init=False, repr=False)
+    _found: Keys | None = field(default=None, init=False, repr=False)
 
-    async def current(self, *, fresh: bool = False) -> Credentials:
+    async def current(self, *, fresh: bool = False) -> Keys:
         """Raises InvalidRequest where there are none, saying where they were looked for; Unavailable for what may pass.
 
         `fresh`: what was good before was refused. Credentials that still hold are kept while no new ones come.
         """
         found, now = self._found, self.now()
-        if found and now < found.expires - EARLY and not (fresh and found.token):
+        if found and now < found.expires - EARLY and not (fresh and found.session_token):
             return found
         try:
             self._found = self._at_hand() or await self._of_instance()
@@ -57,13 +57,13 @@ class Chain:
         assert self._found is not None
         return self._found
 
-    def _at_hand(self) -> Credentials | None:
+    def _at_hand(self) -> Keys | None:
         key, secret = (self.environment.get(f"AWS_{name}", "") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
         if key and secret and not self.profile:
-            return Credentials(key, secret, self.environment.get("AWS_SESSION_TOKEN", ""))
+            return Keys(key, secret, self.environment.get("AWS_SESSION_TOKEN", ""))
         return self._of_file()
 
-    def _of_file(self) -> Credentials | None:
+    def _of_file(self) -> Keys | None:
         wanted = self.profile or self.environment.get("AWS_PROFILE", "")
         home = self.environment.get("HOME", "/root")
         path = Path(self.environment.get("AWS_SHARED_CREDENTIALS_FILE") or Path(home) / ".aws" / "credentials")
@@ -71,7 +71,7 @@ class Chain:
         try:
             parser.read_string(path.read_text() if path.exists() else "")
             section = parser[wanted or "default"]
-            return Credentials(
+            return Keys(
                 section["aws_access_key_id"], section["aws_secret_access_key"], section.get("aws_session_token", "")
             )
         except (OSError, UnicodeDecodeError, configparser.Error) as err:
@@ -81,7 +81,7 @@ class Chain:
                 raise InvalidRequest(f"cannot find AWS credentials of profile {wanted!r} in {path}; add them") from err
             return None
 
-    async def _of_instance(self) -> Credentials:
+    async def _of_instance(self) -> Keys:
         if self.environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             raise _none("the instance metadata service is switched off (AWS_EC2_METADATA_DISABLED)")
         base = self.environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", IMDS).rstrip("/")
@@ -95,7 +95,7 @@ class Chain:
                 ) from err
 
 
-async def _asked(session: aiohttp.ClientSession) -> Credentials:
+async def _asked(session: aiohttp.ClientSession) -> Keys:
     token = await _text(session, "PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_FOR)})
     headers = {"X-aws-ec2-metadata-token": token}
     role = (await _text(session, "GET", _ROLE, headers)).partition("\n")[0].strip()
@@ -104,7 +104,7 @@ async def _asked(session: aiohttp.ClientSession) -> Credentials:
         found = msgspec.json.decode(answer, type=_OfRole)
     except msgspec.MsgspecError as err:
         raise Unavailable(f"cannot get AWS credentials of the role {role!r}: it has none now; try again") from err
-    return Credentials(found.access_key_id, found.secret_access_key, found.token, found.expiration.timestamp())
+    return Keys(found.access_key_id, found.secret_access_key, found.token, found.expiration.timestamp())
 
 
 async def _text(session: aiohttp.ClientSession, method: str, path: str, headers: Mapping[str, str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from shiftwork_agent.aws.sigv4 import signed
 from shiftwork_agent.fetch.credentials import Chain
-from shiftwork_agent.fetch.sigv4 import sign
 from shiftwork_agent.fetch.target import Target, Tls
 from shiftwork_agent.sources import S3Settings
 from shiftwork_contract.errors import InvalidRequest
@@ -30,7 +30,8 @@ class OwnS3:
         assert isinstance(place, S3Object)
         region = self._region()
         url = address(self.settings, region, place)
-        headers = sign(url, await self.chain.current(fresh=fresh), region, self.now())
+        keys = await self.chain.current(fresh=fresh)
+        headers = signed("GET", url, {}, b"", keys, region=region, service="s3", at=self.now())
         if revision.etag:
             headers["If-Match"] = f'"{revision.etag}"'
         return Target(url, revision.url, self.tls, headers, revision.etag, loopback=True, onward=self.tls)

@@ -60,9 +60,12 @@ def _run(descriptor: int, program: str, package: str, *arguments: str) -> None:
     if found is None:
         raise ShiftworkError(f"cannot run {program}: it is not on this host; install the package {package!r}")
     place = f"/proc/self/fd/{descriptor}"
-    done = subprocess.run(
-        [found, *arguments, place], pass_fds=[descriptor], capture_output=True, timeout=LIMIT, check=False
-    )
+    try:
+        done = subprocess.run(
+            [found, *arguments, place], pass_fds=[descriptor], capture_output=True, timeout=LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired as err:
+        raise ShiftworkError(f"cannot run {program} {' '.join(arguments)}: it did not end within {LIMIT:g} s") from err
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise ShiftworkError(f"cannot run {program} {' '.join(arguments)}: {said}")
