@@ -30,7 +30,7 @@ from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.sources import Outside
 from shiftwork_coordinator.sources.github import GitHub
 from shiftwork_coordinator.sources.s3 import S3
-from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store, prune
+from shiftwork_coordinator.store import Bundles, DataDirectory, Lease, Outputs, Store, prune, prune_upgrades
 from shiftwork_coordinator.store.lease import RENEW_EVERY
 from shiftwork_coordinator.sts import Sts
 
@@ -144,6 +144,7 @@ async def _keep_house(services: Services) -> None:
     while True:
         try:
             await prune(home.store, services.bundles, home.outputs, home.clock.now(), epoch=home.epoch)
+            await prune_upgrades(home.store, services.packages, home.clock.now(), epoch=home.epoch)
         except (ShiftworkError, OSError) as err:
             log.warning("cannot remove what is old; trying again later", reason=str(err))
         await asyncio.sleep(HOUSE_EVERY)

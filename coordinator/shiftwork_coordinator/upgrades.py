@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.creation import ID_ALPHABET, matching
@@ -42,13 +43,17 @@ class CreateUpgrade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
 
 
 async def keep_package(home: Coordinator, packages: Bundles, temporary: Path, who: str) -> tuple[AgentPackage, bool]:
-    """The package's row, and whether it is new. A later one of the same version, format and machine replaces it."""
+    """The package's row, and whether it is new. A later one of the same version, format and machine replaces it; the
+    same again counts as the one that came last."""
     found, digest = await asyncio.to_thread(_read, temporary)
     row = AgentPackage(
         found.version, found.format, found.machine, digest, temporary.stat().st_size, home.clock.now(), who
     )
     known = next((one for one in await home.store.packages() if one.key == row.key), None)
     if known is not None and known.sha256 == digest and packages.has(f"sha256:{digest}"):
+        packages.touch(f"sha256:{digest}")
+        known = replace(known, added_at=row.added_at)
+        await home.store.write(Put(known))
         return known, False
     packages.keep(temporary, f"sha256:{digest}")
     what = f"{row.version} {row.format} {row.machine} sha256:{digest}"

@@ -34,6 +34,10 @@ PACKAGE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--settle", type=Duration(), metavar="TIME", help="How long a new agent must stay connected; default 10s."
 )
+@click.option(
+    "--connect-within", type=Duration(), metavar="TIME",
+    help="How long an agent has to connect as the new version before it puts its own back; default 1m.",
+)  # fmt: skip
 @click.option("--no-return", is_flag=True, help="Do not require the packages to go back to.")
 @click.option("--no-wait", is_flag=True, help="Return once the upgrade is created; print its id.")
 @click.option("--status", "shown", is_flag=False, flag_value="", metavar="[ID]", help="Show an upgrade, or the latest.")
@@ -87,6 +91,7 @@ def _body(wish: dict[str, Any], version: str | None) -> dict[str, Any]:
         "atOnce": int(at_once) if at_once.isdigit() else at_once,
         "maxFailed": wish["max_failed"],
         "settle": wish["settle"],
+        "connectWithin": wish["connect_within"],
         "noReturn": wish["no_return"],
     }
     return {key: value for key, value in wanted.items() if value is not None}

@@ -15,6 +15,7 @@ from shiftwork_coordinator.store.changes import (
 )
 from shiftwork_coordinator.store.lease import DataDirectory, Lease
 from shiftwork_coordinator.store.retention import Limits, prune
+from shiftwork_coordinator.store.retention_upgrades import prune_upgrades
 from shiftwork_coordinator.store.store import Store
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "Store",
     "Unchanged",
     "prune",
+    "prune_upgrades",
 ]

@@ -25,7 +25,8 @@ DAY = 86400.0
 
 class Limits(msgspec.Struct, frozen=True):
     """Ages are seconds. The newest of a group and of an application stay whatever their age and size; past that, what
-    is older than its age goes, and the oldest goes first where bytes are too many."""
+    is older than its age goes, and the oldest goes first where bytes are too many. Of the agent's packages the newest
+    `agent_versions` of each format and machine stay, with what some agent runs."""
 
     deployments_for: float = 90 * DAY
     deployments_of_a_group: int = 20
@@ -34,6 +35,9 @@ class Limits(msgspec.Struct, frozen=True):
     revisions_of_an_application: int = 20
     bundle_bytes: int = 50 << 30
     uploads_for: float = DAY
+    upgrades_for: float = 90 * DAY
+    upgrades: int = 20
+    agent_versions: int = 5
 
 
 class Pruned(msgspec.Struct, frozen=True):

@@ -40,6 +40,13 @@ async def test_a_package_is_kept_once_and_given_to_agents(site: Any) -> None:
     assert [line.action for line in await site.home.store.audit()].count("package.add") >= 1
 
 
+async def test_the_same_package_again_counts_as_the_one_that_came_last(site: Any) -> None:
+    packed = package("2")
+    answers = [await site.json("POST", "/v1/packages", role="admin", data=packed) for _ in range(2)]
+    assert [status for status, _ in answers] == [201, 200]
+    assert answers[1][1]["addedAt"] > answers[0][1]["addedAt"]
+
+
 async def test_what_is_no_package_is_refused(site: Any) -> None:
     status, answer = await site.json("POST", "/v1/packages", role="admin", data=b"PK")
     assert status == 400 and "neither a .deb nor an .rpm" in answer["error"]["message"]

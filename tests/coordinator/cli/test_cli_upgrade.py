@@ -39,11 +39,12 @@ async def test_packages_are_given_first_and_the_first_is_where_to(fake, cli, tmp
     )
     fake.on("GET", HERE, lambda query: next(views))
     ran = await cli("upgrade", "--package", str(tmp_path / "new.deb"), "--package", str(tmp_path / "old.deb"),
-                    "--tag", "Role=web", "--at-once", "5", "--settle", "30s")  # fmt: skip
+                    "--tag", "Role=web", "--at-once", "5", "--settle", "30s",
+                    "--connect-within", "2m")  # fmt: skip
     assert ran.code == 0, ran.err
     asked = fake.bodies("POST", "/v1/upgrades")[0]
     assert asked == {"version": "2", "tags": {"Role": "web"}, "atOnce": 5, "maxFailed": 0, "settle": 30.0,
-                     "noReturn": False}  # fmt: skip
+                     "connectWithin": 120.0, "noReturn": False}  # fmt: skip
     assert [line.partition(" a-")[2] for line in ran.out.splitlines() if " a-" in line] == [
         "1 InProgress (was 1)",
         "1 Succeeded (was 1)",
