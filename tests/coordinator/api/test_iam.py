@@ -39,6 +39,7 @@ class TwinSts:
 
     def __init__(self) -> None:
         self.arn, self.status, self.url, self.asked = ARN, 200, "", 0
+        self.account = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -48,7 +49,7 @@ class TwinSts:
         if body != BODY or request.headers["Authorization"] != self._signature(request, body):
             told = "<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code></Error></ErrorResponse>"
             return web.Response(status=403, text=told)
-        account = self.arn.split(":")[4]
+        account = self.account or self.arn.split(":")[4]
         told = f"<R xmlns='https://sts.amazonaws.com/doc/'><Arn>{self.arn}</Arn><Account>{account}</Account></R>"
         return web.Response(text=told, content_type="text/xml")
 
@@ -169,6 +170,12 @@ async def test_only_roles_join(site: Any, host: Host, twin: TwinSts, arn: str) -
     assert status == 401 and "not of a role" in told
 
 
+async def test_an_answer_that_contradicts_itself_lets_nobody_in(site: Any, host: Host, twin: TwinSts) -> None:
+    await trusting(site)
+    twin.account = "999999999999"
+    assert (await joins(site, await host.proof()))[0] == 401
+
+
 async def test_what_is_forged_is_refused(site: Any, host: Host, twin: TwinSts) -> None:
     await trusting(site)
     wrong = await host.proof({**ENVIRON, "AWS_SECRET_ACCESS_KEY": "guessed"})
@@ -210,6 +217,7 @@ def signed(url: str, service: str = "sts", **given: str) -> dict[str, str]:
     [
         (signed("https://x.amazonaws.com/", nonce="n", key="k"), "not an address"),
         (signed("http://127.0.0.1:1/", nonce="n", key="k"), "not an address"),
+        (signed("https://sts.amazonaws.com.evil.example/", nonce="n", key="k"), "not an address"),
         (signed("https://s/", key="k"), "leaves out x-shiftwork-nonce"),
         (signed("https://s/", nonce="n"), "leaves out x-shiftwork-key"),
         (signed("https://s/", nonce="n") | {"x-shiftwork-key": "k"}, "leaves out x-shiftwork-key"),
@@ -226,6 +234,11 @@ def signed(url: str, service: str = "sts", **given: str) -> dict[str, str]:
 async def test_nothing_but_sts_is_asked(headers: dict[str, str], told: str, endpoint: str) -> None:
     with pytest.raises(InvalidRequest, match=told):
         await Sts(endpoint).identify(headers, "n", "k")
+
+
+async def test_with_an_endpoint_of_ones_own_awss_is_not_asked() -> None:
+    with pytest.raises(InvalidRequest, match="not an address"):
+        await Sts("http://127.0.0.1:2").identify(signed("https://sts.amazonaws.com/", nonce="n", key="k"), "n", "k")
 
 
 @pytest.mark.parametrize(
