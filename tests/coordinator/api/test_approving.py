@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import force_setattr
 
 from shiftwork_contract.errors import Conflict, Denied, InvalidRequest, Unavailable
 from shiftwork_coordinator import approving
@@ -80,6 +82,14 @@ async def test_an_approval_is_for_the_name_that_was_shown(desk: Desk) -> None:
     with pytest.raises(Conflict, match="now asks to be 'db-1'"):
         await desk.approve(shown.fingerprint, "web-1")
     assert await desk.store.instances() == []
+
+
+async def test_of_two_decisions_at_once_one_counts(desk: Desk) -> None:
+    shown = (await desk.ask(desk.csr())).fingerprint
+    both = await asyncio.gather(
+        desk.approve(shown), deny(desk.store, desk.clock, shown, "root"), return_exceptions=True
+    )
+    assert [type(each) for each in both].count(Conflict) == 1
 
 
 async def test_a_denied_key_stays_denied_and_another_may_ask(desk: Desk) -> None:
@@ -195,6 +205,14 @@ async def test_a_stranger_who_asks_too_often_is_put_off_and_others_are_not(site:
         assert int(answer.headers["Retry-After"]) >= 1
     assert (await site.json("GET", "/v1/health"))[0] == 200
     assert (await site.json("GET", "/v1/join/requests", role="admin"))[1]["requests"] == []
+
+
+async def test_a_fleet_behind_one_address_joins_at_once(site: Any, tmp_path: Path) -> None:
+    force_setattr(site.services, "attempts", Attempts(burst=1, each=1000.0))
+    token = await site.join_token(uses=3)
+    for name in ("web-1", "web-2", "web-3"):
+        body = {"token": token, "name": name, "csr": key_and_csr(tmp_path, name)[1]}
+        assert (await site.json("POST", "/v1/join", json=body))[0] == 200
 
 
 async def test_the_way_over_the_api(site: Any, tmp_path: Path) -> None:
