@@ -22,6 +22,11 @@ def reversed_resource(one: Resource, token: str) -> Resource:
     return replace(one, current=one.target, target=one.current, original="", token=token)
 
 
+def marked(one: Resource, token: str) -> Resource:
+    """With the token of its deployment, where something is made for it."""
+    return replace(one, token=token) if isinstance(one, ServiceShift) else one
+
+
 def revision_of(resources: Iterable[Resource]) -> Revision:
     """The revision that these are: its identity is the digest of their text, and there is no bundle to fetch."""
     return Revision(f"sha256:{hashlib.sha256(content_of(resources).encode()).hexdigest()}", "appspec:", "archive")

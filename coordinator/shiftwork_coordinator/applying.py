@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from shiftwork_contract.appspec_ecs import Pair
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator import shifters
@@ -18,6 +19,7 @@ from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.rows import CustomConfig, Group
 from shiftwork_coordinator.model.settings import (
     DURATIONS,
+    ECS_HOOK_FIELDS,
     SIZES,
     ApplicationFile,
     ConfigSettings,
@@ -181,8 +183,10 @@ def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs:
     _check_alarms(name, settings)
     if settings.platform != "Server":
         _check_shifting(name, settings)
-    elif not settings.instances.tags and not settings.instances.names:
-        raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
+    else:
+        _refuse_of_services(name, settings)
+        if not settings.instances.tags and not settings.instances.names:
+            raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
     Balancing("check", settings, {}, Agents(home.clock, lambda instance: None), home.epoch)
 
 
@@ -220,6 +224,39 @@ def _check_shifting(name: str, settings: GroupSettings) -> None:
         raise InvalidRequest(
             f"cannot use the group {name}: {', '.join(given)} belong to hosts, and {settings.platform} has none"
         )
+    if settings.platform == "ECS":
+        _check_service(name, settings)
+    else:
+        _refuse_of_services(name, settings)
+
+
+def _check_service(name: str, settings: GroupSettings) -> None:
+    def refuse(problem: str) -> InvalidRequest:
+        return InvalidRequest(f"cannot use the group {name}: {problem}", code="InvalidECSServiceException")
+
+    ecs = settings.ecs
+    if ecs is None or not (ecs.cluster and ecs.service):
+        raise refuse("platform ECS needs `ecs: {cluster: …, service: …, load_balancers: […]}`")
+    if not ecs.load_balancers:
+        raise refuse("`ecs.load_balancers` needs at least one: traffic is shifted by its listener")
+    groups = [group for pair in ecs.load_balancers for group in pair.target_groups]
+    if twice := next((group for group in groups if groups.count(group) > 1), ""):
+        raise refuse(f"target group {twice} stands in `ecs.load_balancers` twice; each load balancer needs its own two")
+    routes = [route for pair in ecs.load_balancers for route in _routes(pair)]
+    if twice := next((route for route in routes if routes.count(route) > 1), ""):
+        raise refuse(f"{twice} stands in `ecs.load_balancers` twice; requests and tests need listeners of their own")
+
+
+def _routes(pair: Pair) -> list[str]:
+    return [route for route in (pair.rule or pair.listener, pair.test_rule or pair.test_listener) if route]
+
+
+def _refuse_of_services(name: str, settings: GroupSettings) -> None:
+    default = GroupSettings()
+    given = [field for field in ("ecs", "ready", "originals") if getattr(settings, field) != getattr(default, field)]
+    given += [f"hooks.{field}" for field in ECS_HOOK_FIELDS if getattr(settings.hooks, field)]
+    if given:
+        raise InvalidRequest(f"cannot use the group {name}: {', '.join(given)} belong to platform ECS")
 
 
 _AT_MOST = {"max_memory_percent": " and at most 100"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.resource import content_of, reversed_resource
+from shiftwork_contract.resource import Resource, content_of, marked, reversed_resource
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
@@ -89,6 +89,23 @@ def refuse_impossible(config: DeploymentConfig, total: int) -> None:
 
 def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Target]:
     return [Target(deployment.id, i.name, address=i.address, look=first_look(deployment)) for i in instances]
+
+
+def of_resources(deployment: Deployment, resources: Sequence[Resource], hooks: dict[str, str]) -> Deployment:
+    """The row of a deployment whose revision is its AppSpec."""
+    return replace(
+        deployment, platform=deployment.settings.platform, deployment_type="BLUE_GREEN",
+        appspec_content=content_of(resources), functions=hooks,
+    )  # fmt: skip
+
+
+def resource_targets(deployment: Deployment, resources: Sequence[Resource]) -> list[Target]:
+    return [
+        Target(
+            deployment.id, one.name, look=first_look(deployment), resource=marked(one, token_of(deployment, one.name))
+        )
+        for one in resources
+    ]
 
 
 def first_look(deployment: Deployment) -> int:

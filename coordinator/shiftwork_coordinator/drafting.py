@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -10,10 +11,10 @@ from msgspec.structs import replace
 from shiftwork_contract.appspec import appspec_name
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.place import parse_place
-from shiftwork_contract.resource import revision_of
+from shiftwork_contract.resource import Resource, revision_of
 from shiftwork_contract.revision import Revision, Signed, parse_reference
 from shiftwork_contract.statement import fitting
-from shiftwork_coordinator import functions
+from shiftwork_coordinator import functions, services
 from shiftwork_coordinator.creation import (
     DEFAULTS,
     config_named,
@@ -21,15 +22,17 @@ from shiftwork_coordinator.creation import (
     matching,
     new_id,
     no_instances,
+    of_resources,
     refuse_impossible,
     refuse_other_platform,
+    resource_targets,
     targets_of,
 )
 from shiftwork_coordinator.functions import FunctionWanted
-from shiftwork_coordinator.model.config import DeploymentConfig
+from shiftwork_coordinator.model.config import DeploymentConfig, Platform
 from shiftwork_coordinator.model.parameters import Value, values
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
-from shiftwork_coordinator.model.settings import Alarms
+from shiftwork_coordinator.model.settings import Alarms, GroupSettings
 from shiftwork_coordinator.shell.coordinator import Coordinator
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
@@ -56,6 +59,27 @@ class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     signed: Signed | None = None
     appspec_content: str = ""
     function: FunctionWanted | None = None
+    task_definition: str = ""
+
+
+Resources = tuple[Sequence[Resource], dict[str, str]]
+
+
+async def _functions(asked: CreateDeployment, settings: GroupSettings) -> Resources:
+    spec = await functions.wanted(asked.appspec_content, asked.function, settings)
+    return spec.resources, spec.hooks
+
+
+async def _services(asked: CreateDeployment, settings: GroupSettings) -> Resources:
+    spec = await services.wanted(asked.appspec_content, asked.task_definition, settings)
+    return spec.resources, spec.hooks
+
+
+WANTED: dict[Platform, Callable[[CreateDeployment, GroupSettings], Awaitable[Resources]]] = {
+    "Lambda": _functions,
+    "ECS": _services,
+}
+"""Platforms without hosts: what a deployment there moves, with which hooks."""
 
 
 class Drafted(msgspec.Struct, frozen=True):
@@ -78,12 +102,11 @@ async def drafted(home: Coordinator, asked: CreateDeployment, who: str) -> Draft
     custom = await home.store.configs()
     named = config_named(asked.config or group.settings.config or DEFAULTS[group.settings.platform], custom)
     config = effective_config(refuse_other_platform(named, group.settings.platform), group.settings)
-    if group.settings.platform == "Lambda":
-        spec = await functions.wanted(asked.appspec_content, asked.function, group.settings)
-        deployment = replace(
-            await _row(home, asked, who, group, config, revision_of(spec.resources)), **functions.columns(spec)
-        )
-        return Drafted(deployment, functions.targets(deployment, spec), group)
+    if resources_wanted := WANTED.get(group.settings.platform):
+        resources, hooks = await resources_wanted(asked, group.settings)
+        row = await _row(home, asked, who, group, config, revision_of(resources))
+        deployment = of_resources(row, resources, hooks)
+        return Drafted(deployment, resource_targets(deployment, resources), group)
     everybody = await home.store.instances()
     instances = matching(everybody, group.settings.instances)
     if not instances:

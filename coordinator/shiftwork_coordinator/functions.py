@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.appspec_lambda import FunctionShift, LambdaAppSpec, parse_lambda
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.resource import content_of
 from shiftwork_coordinator.aws.clients import call
-from shiftwork_coordinator.creation import first_look
-from shiftwork_coordinator.model.rows import Deployment, Target
 from shiftwork_coordinator.model.settings import GroupSettings
 
 MOST_CODE = 50 << 20
@@ -36,12 +31,7 @@ async def wanted(content: str, short: FunctionWanted | None, settings: GroupSett
             code="RevisionRequiredException",
         )
     spec = parse_lambda(content) if short is None else LambdaAppSpec((await _shift(short, settings),))
-    hooks = {
-        "BeforeAllowTraffic": settings.hooks.before_allow_traffic,
-        "AfterAllowTraffic": settings.hooks.after_allow_traffic,
-    }
-    given = {event: function for event, function in hooks.items() if function}
-    return replace(spec, hooks=given | spec.hooks)
+    return replace(spec, hooks=settings.hooks.named() | spec.hooks)
 
 
 async def _shift(short: FunctionWanted, settings: GroupSettings) -> FunctionShift:
@@ -64,17 +54,3 @@ async def publish(name: str, code: bytes, settings: GroupSettings) -> str:
         "lambda", "update_function_code", settings.aws, UPLOAD_LIMIT, 1, FunctionName=name, ZipFile=code, Publish=True
     )
     return str(found["Version"])
-
-
-def columns(spec: LambdaAppSpec) -> dict[str, Any]:
-    """What a deployment's row holds of its AppSpec."""
-    return {
-        "platform": "Lambda",
-        "deployment_type": "BLUE_GREEN",
-        "appspec_content": content_of(spec.resources),
-        "functions": spec.hooks,
-    }
-
-
-def targets(deployment: Deployment, spec: LambdaAppSpec) -> list[Target]:
-    return [Target(deployment.id, one.name, look=first_look(deployment), resource=one) for one in spec.resources]

@@ -20,18 +20,28 @@ from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 from shiftwork_coordinator.shell.run import Run
 from shiftwork_coordinator.store import Audit, Change, NoneActive, Put
 
+REFUSED = {
+    "Server": "INVALID_LOAD_BALANCER",
+    "Lambda": "INVALID_LAMBDA_CONFIGURATION",
+    "ECS": "INVALID_ECS_SERVICE",
+}
+"""The code of a refusal whose problem has none of its own."""
+BY_WHAT_IS = frozenset({"ECS"})
+"""Platforms whose deployments begin with what stands there at their creation: they cannot be queued."""
+
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
     """Creates and starts it. Raises InvalidRequest or Conflict before anything is stored or touched."""
     wanted = await drafted(home, asked, who)
-    await _refuse_second(home, wanted.group, asked.queue)
+    queue = asked.queue and wanted.deployment.platform not in BY_WHAT_IS
+    await _refuse_second(home, wanted.group, queue)
     fatal = [p for p in await problems(home, wanted) if p.fatal]
     if fatal:
         raise InvalidRequest(
             f"cannot deploy to {asked.application}/{asked.group}: " + "; ".join(p.message for p in fatal),
-            code="INVALID_LAMBDA_CONFIGURATION" if wanted.deployment.platform == "Lambda" else "INVALID_LOAD_BALANCER",
+            code=next(filter(None, (p.code for p in fatal)), REFUSED[wanted.deployment.platform]),
         )
-    return await _store_and_start(home, wanted.deployment, wanted.targets, "create", queue=asked.queue)
+    return await _store_and_start(home, wanted.deployment, wanted.targets, "create", queue=queue)
 
 
 async def _store_and_start(
@@ -52,7 +62,8 @@ async def _refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
     if active and not queue:
         raise Conflict(
             f"cannot start a second deployment: deployment group '{group.name}' already has the active deployment"
-            f" '{active[0].id}'; wait for it, stop it, or ask for --queue",
+            f" '{active[0].id}'; wait for it or stop it"
+            + ("" if group.settings.platform in BY_WHAT_IS else ", or ask for --queue"),
             code="DeploymentLimitExceededException",
         )
 

@@ -11,6 +11,7 @@ from shiftwork_coordinator import alarms, shifters
 from shiftwork_coordinator.drafting import CreateDeployment, Drafted, drafted
 from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.engine.plan import foresee
+from shiftwork_coordinator.model.config import AllAtOnce
 from shiftwork_coordinator.model.rows import Deployment, Instance, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
 from shiftwork_coordinator.ports import Problem
@@ -83,7 +84,8 @@ def _balancing(home: Coordinator, deployment: Deployment, instances: list[Instan
 async def problems(home: Coordinator, wanted: Drafted) -> list[Problem]:
     """What balancers and platforms say would go wrong."""
     if shifter := shifters.connect(wanted.deployment.settings):
-        return list(await shifter.check([t.resource for t in wanted.targets if t.resource]))
+        gradual = not isinstance(wanted.deployment.config.traffic, AllAtOnce)
+        return list(await shifter.check([t.resource for t in wanted.targets if t.resource], gradual=gradual))
     balancing = _balancing(home, wanted.deployment, wanted.instances)
     try:
         return await _checked(balancing)

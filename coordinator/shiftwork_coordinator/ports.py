@@ -75,11 +75,12 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something that would go wrong, found before anything is touched. `fatal` refuses the deployment."""
+    """Something that would go wrong, found before anything is touched. `fatal` refuses the deployment, with `code`."""
 
     message: str
     fatal: bool = True
     instance: str = ""
+    code: str = ""
 
 
 class LoadBalancer(Protocol):
@@ -190,8 +191,9 @@ R = TypeVar("R", contravariant=True)
 class TrafficShifter(Protocol[R]):
     """A platform whose resources' traffic is shifted by weights; R is its kind of resource."""
 
-    async def check(self, resources: Sequence[R]) -> Sequence[Problem]:
-        """What would go wrong: unknown resource, original elsewhere than said, replacement missing, no rights."""
+    async def check(self, resources: Sequence[R], *, gradual: bool = False) -> Sequence[Problem]:
+        """What would go wrong: unknown resource, original elsewhere than said, replacement missing, no rights.
+        `gradual`: weights between 0 and 1 will be asked for."""
 
     async def set_weight(self, resource: R, weight: float) -> None:
         """Ask that the replacement has this share of the traffic, 0 to 1. As it stands is fine. Raises Unavailable or

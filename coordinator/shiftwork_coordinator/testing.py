@@ -207,7 +207,7 @@ class MemoryShifter:
         self.arrangements: list[tuple[str, Arrangement]] = []
         self._shows: dict[str, tuple[float, int]] = {}
 
-    async def check(self, resources: Sequence[Resource]) -> Sequence[Problem]:
+    async def check(self, resources: Sequence[Resource], *, gradual: bool = False) -> Sequence[Problem]:
         return [Problem(self.fatal[one.name], instance=one.name) for one in resources if one.name in self.fatal]
 
     async def set_weight(self, resource: Resource, weight: float) -> None:

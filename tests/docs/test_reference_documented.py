@@ -15,12 +15,15 @@ from shiftwork_coordinator.model.settings import (
     Alarms,
     Aws,
     ConfigSettings,
+    Ecs,
     FunctionHooks,
     GroupSettings,
     Health,
     Instances,
     Limits,
+    Originals,
     Quiet,
+    Ready,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +33,9 @@ NESTED = {
     "hooks": FunctionHooks,
     "alarms": Alarms,
     "quiet": Quiet,
+    "ecs": Ecs,
+    "ready": Ready,
+    "originals": Originals,
     "limits": Limits,
 }
 

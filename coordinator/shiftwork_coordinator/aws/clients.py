@@ -29,7 +29,13 @@ class Where(Protocol):
 
 
 async def call(
-    service: str, operation: str, at: Where, read_limit: float = READ_LIMIT, attempts: int = ATTEMPTS, **parameters: Any
+    service: str,
+    operation: str,
+    at: Where,
+    read_limit: float = READ_LIMIT,
+    attempts: int = ATTEMPTS,
+    /,
+    **parameters: Any,
 ) -> Any:
     """The answer of one operation, such as `call("cloudwatch", "describe_alarms", at, AlarmNames=[…])`.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shiftwork_coordinator.cli.functions import function_options, source, zip_option
+from shiftwork_coordinator.cli.functions import function_options, source, task_definition_option, zip_option
 from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ BEHAVIORS = ("DISALLOW", "OVERWRITE", "RETAIN")
     default="",
     metavar="REV",
     help="sha256:…, s3://…, github:owner/repo@commit, https://…#sha256=… or file:///…#sha256=…; for a group of"
-    " platform Lambda an AppSpec file.",
+    " platform Lambda or ECS an AppSpec file.",
 )
 @function_options
 @zip_option
+@task_definition_option
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
 @click.option("--description", metavar="TEXT", help="Shown with the deployment.")
 @click.option(
@@ -59,6 +60,7 @@ def deploy(
     alias: str | None,
     version: str | None,
     code: Path | None,
+    task_definition: str,
     config: str | None,
     description: str | None,
     signature: Path | None,
@@ -78,7 +80,7 @@ def deploy(
     wanted = {
         "application": group[0],
         "group": group[1],
-        **source(call, group, revision, function or "", alias or "", version or "", code),
+        **source(call, group, revision, function or "", alias or "", version or "", code, task_definition),
         "config": config,
         "description": description,
         "queue": queue or None,

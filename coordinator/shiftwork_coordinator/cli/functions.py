@@ -1,4 +1,4 @@
-"""What `deploy` and `plan` take for groups of platform Lambda."""
+"""What `deploy` and `plan` take for groups of the platforms Lambda and ECS."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def function_options(command: F) -> F:
     return command
 
 
+def task_definition_option(command: F) -> F:
+    told = "A task definition for a group of platform ECS, instead of an AppSpec."
+    return click.option("--task-definition", default="", metavar="ARN", help=told)(command)
+
+
 def zip_option(command: F) -> F:
     path = click.Path(exists=True, dir_okay=False, path_type=Path)
     told = "The function's new code: published as a new version first."
@@ -34,14 +39,27 @@ def zip_option(command: F) -> F:
 
 
 def source(
-    call: Call, group: tuple[str, str], revision: str, function: str, alias: str, version: str, code: Path | None = None
+    call: Call,
+    group: tuple[str, str],
+    revision: str,
+    function: str,
+    alias: str,
+    version: str,
+    code: Path | None = None,
+    task_definition: str = "",
 ) -> dict[str, object]:
     """What the request says of the revision. A zip is published first, when everything else is in order."""
+    if task_definition:
+        if revision or function or alias or version or code:
+            raise click.UsageError("--task-definition goes without --revision and --function")
+        return {"taskDefinition": task_definition}
     if not function:
         if alias or version or code:
             raise click.UsageError("--alias, --version and --zip go with --function")
         if not revision:
-            raise click.UsageError("name the revision: --revision, or --function with --alias and --version or --zip")
+            raise click.UsageError(
+                "name the revision: --revision, or --function with --alias and --version or --zip, or --task-definition"
+            )
         return _appspec(revision) or {"revision": revision}
     if revision or not alias or bool(version) == (code is not None):
         raise click.UsageError("--function goes with --alias and one of --version and --zip, and without --revision")

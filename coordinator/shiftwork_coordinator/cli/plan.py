@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from shiftwork_coordinator.cli.exits import DONE, INVALID
-from shiftwork_coordinator.cli.functions import function_options, source
+from shiftwork_coordinator.cli.functions import function_options, source, task_definition_option
 from shiftwork_coordinator.cli.options import Call, GroupName, api_command, parameter_option
 
 Told = Mapping[str, Any]
@@ -19,6 +19,7 @@ Told = Mapping[str, Any]
 @click.argument("group", type=GroupName(), metavar="APPLICATION/GROUP")
 @click.option("--revision", default="", metavar="REV", help="As for `deploy`.")
 @function_options
+@task_definition_option
 @click.option("--config", metavar="NAME", help="Deployment config; default: the group's.")
 @parameter_option
 @api_command
@@ -28,6 +29,7 @@ def plan(
     function: str | None,
     alias: str | None,
     version: str | None,
+    task_definition: str,
     config: str | None,
     parameters: tuple[tuple[str, str], ...],
     call: Call,
@@ -37,7 +39,7 @@ def plan(
     Batches, capacity at each step, balancer calls, problems. Exit code 2 when the deployment would be refused.
     """
     wanted = {"config": config, "parameters": dict(parameters)}
-    what = source(call, group, revision, function or "", alias or "", version or "")
+    what = source(call, group, revision, function or "", alias or "", version or "", task_definition=task_definition)
     body = {"application": group[0], "group": group[1], **what}
     answer = call.ask("POST", "/v1/plan", body | {key: value for key, value in wanted.items() if value})
     told = answer.read(dict[str, Any])

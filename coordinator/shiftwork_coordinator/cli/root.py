@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "upgrade": (f"{HERE}.upgrade:upgrade", "Upgrade agents, a batch at a time, the first one alone."),
     "token": (f"{HERE}.tokens:token", "Make, list and revoke tokens."),
     "trust": (f"{HERE}.trust:trust", "Let instances join by a role of AWS."),
+    "ecs": (f"{HERE}.ecs:ecs", "Prepare services of Amazon ECS."),
     "lab": ("shiftwork_coordinator.lab.cli:lab_group", "A whole system on this machine, to play with and to break."),
     "demo": ("shiftwork_coordinator.demo.cli:demo_command", "Start a lab and watch a deployment under traffic."),
 }

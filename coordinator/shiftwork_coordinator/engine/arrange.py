@@ -19,6 +19,8 @@ from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 READY_TIMEOUT = "READY_TIMEOUT"
 ASK_AGAIN = 5.0
 """Seconds until an arrangement that does not show is asked for again: to ask is cheap, and may be repeated."""
+REFUSALS = 3
+"""Refusals in a row, each of a kind that only a person can mend, after which a target is given up."""
 ENDED_BADLY = (TargetStatus.FAILED, TargetStatus.SKIPPED)
 
 
@@ -44,6 +46,8 @@ def _awaited(draft: Draft, target: Target, wanted: Arrangement) -> Outcome:
     asked_at = _asked_at(draft, target)
     if seen is not None and seen.fatal and asked_at is not None and seen.asked_at >= asked_at:
         return Failed("ECS_UPDATE_ERROR", seen.detail)
+    if asked is not None and asked.refused and asked.tries >= REFUSALS and asked.value is wanted:
+        return Failed("ECS_UPDATE_ERROR", asked.error)
     why = (asked.error if asked else "") or (seen.detail if seen else "") or "it was asked for"
     limits = draft.limits
     within = limits.steady_within if wanted is Arrangement.PROVISIONED else limits.allow_within
@@ -56,13 +60,14 @@ def _awaited(draft: Draft, target: Target, wanted: Arrangement) -> Outcome:
 
 def hold(draft: Draft, target: Target) -> Outcome:
     """Before traffic moves: until a person says so, where the group wants that. After it has moved: for as long as the
-    originals are kept."""
+    originals are kept. A rollback waits for neither."""
     if draft.stopping or draft.halted:
         return STOPPED
     settings = draft.deployment.settings
     if draft.stage(target).wanted is Arrangement.RETIRED:
-        return _keep_originals(draft, target, settings.originals.keep_for)
-    if not settings.ready.manual or promoted_since(draft, target.stage_since):
+        keep_for = 0.0 if draft.deployment.rollback_of else settings.originals.keep_for
+        return _keep_originals(draft, target, keep_for)
+    if not _by_hand(draft) or promoted_since(draft, target.stage_since):
         return DONE
     until = target.stage_since + settings.ready.wait
     if draft.now >= until:
@@ -95,7 +100,11 @@ def note_ready(draft: Draft) -> None:
 
 def _waits_for_person(draft: Draft, target: Target) -> bool:
     stage = draft.stage(target)
-    return stage.kind is StageKind.HOLD and stage.wanted is None and draft.deployment.settings.ready.manual
+    return stage.kind is StageKind.HOLD and stage.wanted is None and _by_hand(draft)
+
+
+def _by_hand(draft: Draft) -> bool:
+    return draft.deployment.settings.ready.manual and not draft.deployment.rollback_of
 
 
 def assert_arranged(draft: Draft, target: Target) -> None:

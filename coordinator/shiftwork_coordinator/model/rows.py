@@ -169,7 +169,7 @@ class CommandRow(Row, frozen=True):
 
 class Asked(Row, frozen=True):
     """What a performer did for (instance, verb): `asked_at` is the last time the call returned without error, `value`
-    the weight or arrangement that it was for."""
+    the weight or arrangement that it was for. `refused`: `error` is one that only a person can mend."""
 
     deployment_id: str
     instance: str
@@ -180,6 +180,7 @@ class Asked(Row, frozen=True):
     error: str = ""
     error_code: str = ""
     next_try: float | None = None
+    refused: bool = False
 
 
 class HookRun(Row, frozen=True):

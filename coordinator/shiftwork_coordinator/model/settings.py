@@ -74,21 +74,35 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the functions that the AppSpec names as hooks answer: by what they return, or by calling
-    PutLifecycleEventHookExecutionStatus within `within` seconds, as in CodeDeploy. `before_allow_traffic` and
-    `after_allow_traffic` are for AppSpecs that name none."""
+    PutLifecycleEventHookExecutionStatus within `within` seconds, as in CodeDeploy. Those that are named after an event
+    are for AppSpecs that name none; the first three are for platform ECS."""
 
+    before_install: str = ""
+    after_install: str = ""
+    after_allow_test_traffic: str = ""
     before_allow_traffic: str = ""
     after_allow_traffic: str = ""
     answer: Literal["return", "call"] = "return"
     within: Positive = 3600.0
 
+    def named(self) -> dict[str, str]:
+        """The functions by lifecycle event."""
+        events = {"".join(word.title() for word in field.split("_")): field for field in HOOK_FIELDS}
+        return {event: name for event, field in events.items() if (name := getattr(self, field))}
+
+
+ECS_HOOK_FIELDS = ("before_install", "after_install", "after_allow_test_traffic")
+HOOK_FIELDS = (*ECS_HOOK_FIELDS, "before_allow_traffic", "after_allow_traffic")
+
 
 class Ecs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The service of a group of platform ECS; its deployment controller must be EXTERNAL."""
+    """The service of a group of platform ECS; its deployment controller must be EXTERNAL. A replacement of which
+    `most_failed_tasks` tasks stopped by themselves is given up."""
 
     cluster: str
     service: str
     load_balancers: tuple[Pair, ...] = ()
+    most_failed_tasks: Annotated[int, msgspec.Meta(ge=1)] = 3
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

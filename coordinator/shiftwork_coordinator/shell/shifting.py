@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import structlog
 from msgspec.structs import replace
 
-from shiftwork_contract.errors import ShiftworkError, Unavailable
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.engine.actions import Action, Arrange, Invoke, SetWeight
 from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary
 from shiftwork_coordinator.model.arrangement import Arrangement
@@ -23,8 +23,10 @@ from shiftwork_coordinator.shell.perform import BACKOFF
 
 log = structlog.get_logger()
 Verb = Literal["weight", "arrange"]
-QUICK, EASY = 0.25, 10.0
-"""Seconds between two questions while a change is awaited, and while nothing is."""
+QUICK, PATIENT, EASY = 0.25, 2.0, 10.0
+"""Seconds between two questions: just after something was asked for, when it takes long, while nothing is awaited."""
+SLOWER = 1.5
+"""From QUICK to PATIENT: each pause is so many times the one before."""
 
 
 class Of(Protocol):
@@ -67,14 +69,16 @@ class Shifting:
         self._hurry.set()
 
     async def run(self) -> None:
+        pause = QUICK
         while True:
             self._hurry.clear()
             await self.ask()
             try:
-                async with asyncio.timeout(QUICK if self._awaits() else EASY):
+                async with asyncio.timeout(pause if self._awaits() else EASY):
                     await self._hurry.wait()
+                pause = QUICK
             except TimeoutError:
-                pass
+                pause = min(PATIENT, pause * SLOWER)
 
     async def ask(self) -> None:
         asked_at = self._clock.now()
@@ -156,7 +160,7 @@ class Shifting:
         log.warning("what was asked failed", deployment_id=id, target=instance, verb=verb, why=problem.message)
         return Asked(
             id, instance, verb, value, tries=tries, error=problem.message, error_code=problem.code,
-            next_try=now + _pause(tries),
+            next_try=now + _pause(tries), refused=isinstance(problem, InvalidRequest),
         )  # fmt: skip
 
     async def _invoke(self, action: Invoke) -> None:

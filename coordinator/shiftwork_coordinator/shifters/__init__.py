@@ -7,10 +7,11 @@ from typing import Any
 
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.ports import HookFunctions, TrafficShifter
+from shiftwork_coordinator.shifters.ecs import EcsTaskSets
 from shiftwork_coordinator.shifters.hook_functions import LambdaHooks
 from shiftwork_coordinator.shifters.lambda_ import LambdaAliases
 
-BUILT_IN: dict[str, Callable[[GroupSettings], TrafficShifter[Any]]] = {"Lambda": LambdaAliases}
+BUILT_IN: dict[str, Callable[[GroupSettings], TrafficShifter[Any]]] = {"Lambda": LambdaAliases, "ECS": EcsTaskSets}
 hook_functions: Callable[[GroupSettings], HookFunctions] = LambdaHooks
 
 

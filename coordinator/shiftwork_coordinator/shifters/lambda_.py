@@ -29,7 +29,7 @@ class LambdaAliases:
         self._aws = settings.aws
         self._few = asyncio.Semaphore(AT_ONCE)
 
-    async def check(self, resources: Sequence[FunctionShift]) -> Sequence[Problem]:
+    async def check(self, resources: Sequence[FunctionShift], *, gradual: bool = False) -> Sequence[Problem]:
         found = await asyncio.gather(*(self._check(one) for one in resources))
         return [problem for problems in found for problem in problems]
 

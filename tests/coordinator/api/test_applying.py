@@ -174,3 +174,35 @@ def test_thresholds_of_a_health_check(check: Health, expected: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         _check_health("web/p", check)
     assert expected in caught.value.message
+
+
+ECS = "application: web\ngroups:\n  live:\n    platform: ECS\n"
+PAIR = "target_groups: [a, b], listener: l"
+IN_ECS = ECS + f"    ecs: {{cluster: c, service: s, load_balancers: [{{{PAIR}}}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (IN_ECS, ""),
+        (IN_ECS + "    originals: {keep_for: 30m, then: keep}\n    ready: {manual: true, wait: 2h}\n", ""),
+        (IN_ECS + "    hooks: {after_allow_test_traffic: smoke}\n", ""),
+        (ECS, "platform ECS needs `ecs: {cluster"),
+        (ECS + "    ecs: {cluster: c, service: ''}\n", "platform ECS needs `ecs: {cluster"),
+        (ECS + "    ecs: {cluster: c, service: s}\n", "`ecs.load_balancers` needs at least one"),
+        (IN_ECS.replace("[a, b]", "[a, a]"), "target group a stands in `ecs.load_balancers` twice"),
+        (IN_ECS.replace("listener: l", "listener: l, test_listener: l"), "l stands in `ecs.load_balancers` twice"),
+        (IN_ECS.replace("listener: l", "listener: l, test_listener: l, test_rule: r"), ""),
+        (IN_ECS.replace("service: s,", "service: s, most_failed_tasks: 0,"), "most_failed_tasks"),
+        (IN_ECS + "    port: 80\n", "port belong to hosts, and ECS has none"),
+        (IN_ECS + "    config: LambdaAllAtOnce\n", "it is for Lambda"),
+        (BASE + "    originals: {keep_for: 1m}\n", "originals belong to platform ECS"),
+        (
+            BASE.replace("    instances", "    hooks: {after_install: f}\n    instances"),
+            "hooks.after_install belong to",
+        ),
+    ],
+)
+async def test_a_group_of_platform_ecs_is_checked_before_it_is_kept(site: Any, text: str, expected: str) -> None:
+    status, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": text})
+    assert (status, expected in str(answer.get("error", ""))) == (400 if expected else 200, True), answer

@@ -239,3 +239,34 @@ def test_a_plan_takes_it_that_the_person_continues_and_names_every_step() -> Non
         "10% of the traffic to the replacement: c:s",
         "100% of the traffic to the replacement: c:s",
     )
+
+
+def test_what_is_refused_thrice_is_given_up_long_before_the_limit() -> None:
+    world = World()
+    world.until(lambda d: A.PROVISIONED in world.did)
+    refusing = Asked("d-1", "c:s", "arrange", A.PROVISIONED, tries=2, error="not allowed", refused=True)
+    world.snapshot = replace(world.snapshot, asked={("c:s", "arrange"): refusing})
+    world._do = lambda action: None  # type: ignore[method-assign]
+    world.tick()
+    assert world.target.status is T.IN_PROGRESS
+    world.snapshot = replace(world.snapshot, asked={("c:s", "arrange"): replace(refusing, tries=3)})
+    world.tick()
+    assert (world.target.status, world.target.error_code) == (T.FAILED, "ECS_UPDATE_ERROR")
+    assert "not allowed" in world.target.error_message
+
+
+def test_what_may_pass_is_asked_for_until_the_limit() -> None:
+    world = World()
+    world.until(lambda d: A.PROVISIONED in world.did)
+    away = Asked("d-1", "c:s", "arrange", A.PROVISIONED, tries=9, error="throttled")
+    world.snapshot = replace(world.snapshot, asked={("c:s", "arrange"): away})
+    world.tick()
+    assert world.target.status is T.IN_PROGRESS
+
+
+def test_a_rollback_waits_for_no_person_and_keeps_nothing() -> None:
+    world = World(ready=Ready(manual=True), originals=Originals(keep_for=1000.0))
+    rollback = replace(world.snapshot.deployment, rollback_of="d-0", creator="codeDeployRollback")
+    world.snapshot = replace(world.snapshot, deployment=rollback)
+    assert world.end(most=100).status is D.SUCCEEDED
+    assert world.did == WHOLE
