@@ -249,6 +249,7 @@ async def test_scaling_is_restored_as_it_was_also_by_the_next_deployment(
     await driver().arrange(site.shift(), A.PROVISIONED)
     assert sum(account.scaling.values()) == 3
     account.sets.pop()  # the deployment is gone without a word, and so is its task set
+    account.scaling = account.scaling | {"DynamicScalingOutSuspended": False}  # somebody helps a little
     (warning,) = await driver().check([site.shift(token="d-2.c:s")])
     assert (warning.fatal, "left its scaling suspended" in warning.message) == (False, True)
     await driver().arrange(site.shift(token="d-2.c:s"), A.PROVISIONED)
