@@ -14,7 +14,7 @@ from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.settings import Aws, Ecs, GroupSettings, Originals
 from shiftwork_coordinator.shifters import asking
 from shiftwork_coordinator.shifters.ecs import EcsTaskSets
-from shiftwork_coordinator.shifters.task_sets import NOTE, new_task_set, standing
+from shiftwork_coordinator.shifters.task_sets import NOTE, new_task_set, standing, unsteady
 
 A = Arrangement
 REAL = asking.of
@@ -267,6 +267,32 @@ async def test_a_service_that_does_not_scale_or_is_suspended_already_is_left_alo
         monkeypatch.setattr(asking, "of", lambda at, site=site: site.ask)
         await whole(driver(), site.shift())
         assert {"tag_resource", "register_scalable_target", "untag_resource"}.isdisjoint(site.changes)
+
+
+async def test_it_is_not_over_while_scaling_is_suspended(account: Any) -> None:
+    await whole(driver(), account.site.shift())
+    account.tags[NOTE] = "none"
+    assert A.RETIRED not in (await reading(driver(), account.site.shift())).holds
+    account.tags.clear()
+    assert A.RETIRED in (await reading(driver(), account.site.shift())).holds
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"runningCount": 1}, "1 of 2 tasks run, 0 are starting: STEADY_STATE"),
+        ({"pendingCount": 1}, "2 of 2 tasks run, 1 are starting: STEADY_STATE"),
+        ({"stabilityStatus": "STABILIZING"}, "2 of 2 tasks run, 0 are starting: STABILIZING"),
+        ({"runningCount": None, "stabilityStatus": "STABILIZING"}, "STABILIZING"),
+        ({}, ""),
+    ],
+)
+def test_steady_is_what_runs_what_starts_and_what_ecs_says(change: Any, why: str) -> None:
+    account = Account()
+    account.sets.append(account._set("d-1.c:s", DEFINITION.format(2), [account._entry(GREEN)]))
+    told = account.describe_services("c", ["s"], [])
+    told["services"][0]["taskSets"][1] |= change
+    assert unsteady(standing(twin(account).shift(), told)) == why
 
 
 async def test_originals_may_be_kept(account: Any) -> None:
