@@ -15,6 +15,13 @@ from shiftwork_contract.revision import Revision
 Resource = FunctionShift | ServiceShift
 
 
+def place_of(one: Resource | None) -> tuple[str, str] | None:
+    """Function and alias, or cluster and service: what only one deployment at a time can shift the traffic of."""
+    if isinstance(one, FunctionShift):
+        return one.function, one.alias
+    return None if one is None else (one.cluster, one.service)
+
+
 def reversed_resource(one: Resource, token: str) -> Resource:
     """The way back: what was the replacement is the original now. `token` marks what is made for it."""
     if isinstance(one, FunctionShift):

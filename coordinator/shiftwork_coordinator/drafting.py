@@ -36,6 +36,8 @@ from shiftwork_coordinator.model.settings import Alarms, GroupSettings
 from shiftwork_coordinator.shell.coordinator import Coordinator
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
+OUTSIDE = ("s3:", "github:")
+"""Of references to places that the coordinator has to look into."""
 
 
 class CreateDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -154,7 +156,7 @@ def _signed(asked: CreateDeployment, revision: Revision) -> Revision:
 
 async def resolve(home: Coordinator, application: str, text: str) -> Revision:
     """The pinned revision that a reference stands for."""
-    if text.startswith(("s3:", "github:")):
+    if text.startswith(OUTSIDE):
         if home.sources is None:
             raise InvalidRequest(f"cannot look up {text!r}: this coordinator reaches no places outside")
         return await home.sources.pin(parse_place(text))

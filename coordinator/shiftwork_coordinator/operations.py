@@ -7,10 +7,11 @@ from typing import Literal
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
+from shiftwork_contract.resource import place_of
 from shiftwork_coordinator.creation import (
     rollback_rows,
 )
-from shiftwork_coordinator.drafting import CreateDeployment, drafted
+from shiftwork_coordinator.drafting import CreateDeployment, Drafted, drafted
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.rollback import shifted_back, unneeded
 from shiftwork_coordinator.model.rows import Deployment, Group, Request, Target
@@ -35,6 +36,7 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
     wanted = await drafted(home, asked, who)
     queue = asked.queue and wanted.deployment.platform not in BY_WHAT_IS
     await _refuse_second(home, wanted.group, queue)
+    _refuse_contended(home, wanted)
     fatal = [p for p in await problems(home, wanted) if p.fatal]
     if fatal:
         raise InvalidRequest(
@@ -66,6 +68,27 @@ async def _refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
             + ("" if group.settings.platform in BY_WHAT_IS else ", or ask for --queue"),
             code="DeploymentLimitExceededException",
         )
+
+
+def _refuse_contended(home: Coordinator, wanted: Drafted) -> None:
+    """Two groups that each assert their own weights of one alias or service would take it from each other for ever."""
+    ours = {place: target.instance for target in wanted.targets if (place := place_of(target.resource))}
+    for run in home.runs.values():
+        held = (
+            {place_of(target.resource) for target in run.image.targets.values()} if _elsewhere(run, wanted) else set()
+        )
+        if both := sorted(ours.keys() & held):
+            raise Conflict(
+                f"cannot deploy {ours[both[0]]}: deployment {run.id} of {run.image.deployment.group} shifts its traffic"
+                " just now; wait for it, or stop it",
+                code="DeploymentLimitExceededException",
+            )
+
+
+def _elsewhere(run: Run, wanted: Drafted) -> bool:
+    """Of another group, in the same account and region as far as the settings say."""
+    theirs, ours = run.image.deployment, wanted.deployment
+    return theirs.group_id != ours.group_id and theirs.settings.aws == ours.settings.aws
 
 
 async def stop_deployment(

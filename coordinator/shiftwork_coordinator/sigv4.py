@@ -50,6 +50,8 @@ def parsed(authorization: str, service: str) -> Signed:
     """Raises Denied for what is no signature for `service` over at least host and x-amz-date."""
     if not authorization:
         raise Denied("the request is not signed", code="MissingAuthenticationTokenException")
+    if not authorization.isascii():
+        raise Denied("the Authorization header has characters outside ASCII", code=INCOMPLETE)
     fields = dict(_FIELD.findall(authorization))
     parts = fields.get("Credential", "").split("/")
     headers = tuple(fields.get("SignedHeaders", "").split(";"))
@@ -65,10 +67,12 @@ def parsed(authorization: str, service: str) -> Signed:
 
 def verify(request: Request, signed: Signed, secret: str, now: float) -> None:
     """Raises Denied unless `secret` has signed this very request, within WINDOW seconds of `now`."""
+    if left := {name for key, _ in request.headers if (name := key.lower()).startswith("x-amz-")} - {*signed.headers}:
+        raise Denied(f"the signature must cover the header {min(left)[:60]}", code=WRONG)
     stamp = _value(request, "x-amz-date")
     if not stamp.startswith(signed.date) or abs(_seconds(stamp) - now) > WINDOW:
         raise Denied(f"the request was signed at {stamp[:20]!r}: check the clock", code=WRONG)
-    canonical = hashlib.sha256(_canonical(request, signed.headers).encode()).hexdigest()
+    canonical = hashlib.sha256(_canonical(request, signed.headers).encode(errors="surrogateescape")).hexdigest()
     text = "\n".join((ALGORITHM, stamp, signed.scope, canonical))
     right = _hmac(_key(secret, signed.date, signed.region, signed.service), text).hex()
     if not hmac.compare_digest(right.encode(), signed.signature.encode()):

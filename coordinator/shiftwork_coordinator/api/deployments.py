@@ -15,7 +15,8 @@ from shiftwork_coordinator import operations, planning
 from shiftwork_coordinator.api import views
 from shiftwork_coordinator.api.links import WATCHED
 from shiftwork_coordinator.api.server import body, caller, flag, reply, services
-from shiftwork_coordinator.drafting import CreateDeployment
+from shiftwork_coordinator.auth import NotAllowed
+from shiftwork_coordinator.drafting import OUTSIDE, CreateDeployment
 from shiftwork_coordinator.model.rows import Deployment, Target
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
@@ -44,7 +45,13 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def plan(request: web.Request) -> web.Response:
-    return reply(await planning.plan(services(request).home, await body(request, CreateDeployment)))
+    asked = await body(request, CreateDeployment)
+    if caller(request).role == "viewer" and asked.revision.startswith(OUTSIDE):
+        raise NotAllowed(
+            f"cannot look up {asked.revision[:200]!r} as viewer: the coordinator reads it with its own credentials, and"
+            " all of it; that takes the role deployer or higher"
+        )
+    return reply(await planning.plan(services(request).home, asked))
 
 
 async def listed(request: web.Request) -> web.Response:

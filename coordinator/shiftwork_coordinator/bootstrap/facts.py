@@ -74,7 +74,7 @@ def look(said: Mapping[str, str]) -> Look:
         address=said.get("address", ""),
         distribution=said.get("distribution", ""),
         ids=frozenset(said.get("ids", "").split()),
-        glibc=tuple(map(int, re.findall(r"\d+", said.get("glibc", ""))[:2])),
+        glibc=tuple(map(int, re.findall(r"[0-9]{1,6}", said.get("glibc", ""))[:2])),
         systemd=said.get("systemd") == "yes",
         tools=frozenset(said.get("tools", "").split()),
         free_opt=_kilobytes(said.get("free_opt", "")),
@@ -119,4 +119,4 @@ def _instance(text: str) -> str:
 
 
 def _kilobytes(text: str) -> int:
-    return int(text) * 1024 if text.isdigit() else 0
+    return int(text) * 1024 if re.fullmatch(r"[0-9]{1,15}", text) else 0

@@ -78,6 +78,6 @@ def newer(one: str, other: str) -> bool:
 def _order(version: str) -> list[tuple[int, int, str]]:
     """`~` sorts before the end, the end before letters, letters before numbers."""
     kinds = {"~": (0, 0, "")}
-    parts = re.findall(r"~|\d+|[A-Za-z]+", version)
+    parts = re.findall(r"~|[0-9]{1,18}|[A-Za-z]+", version)
     known = [kinds.get(part) or ((3, int(part), "") if part.isdigit() else (2, 0, part)) for part in parts]
     return [*known, (1, 0, "")]

@@ -48,7 +48,7 @@ def source(
     code: Path | None = None,
     task_definition: str = "",
 ) -> dict[str, object]:
-    """What the request says of the revision. A zip is published first, when everything else is in order."""
+    """What the request says of the revision. A zip is published first."""
     if task_definition:
         if revision or function or alias or version or code:
             raise click.UsageError("--task-definition goes without --revision and --function")

@@ -6,8 +6,8 @@ Rows remember what was found: no object is read twice, and no agent is shown wha
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -31,18 +31,17 @@ class Outside:
     def __init__(self, store: Store, clock: Clock, s3: S3, github: GitHub, temporary: Path) -> None:
         self._store, self._clock, self._s3, self._github = store, clock, s3, github
         self._temporary = temporary
-        self._looking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def pin(self, wanted: Reference) -> Revision:
         found = await self._looked_up(wanted)
-        async with self._looking[found.url]:
+        async with self._looking.setdefault(found.url, asyncio.Lock()):
             known = await self._known(found, wanted)
             if known is not None:
                 return known
             pinned = await self._pinned(found, wanted)
             await self._store.write(Put(Pin(pinned, self._clock.now())))
-        del self._looking[found.url]
-        return pinned
+            return pinned
 
     async def _looked_up(self, wanted: Reference) -> Revision:
         """All but its identity: of an object its version, ETag and size as of now."""

@@ -131,3 +131,19 @@ def test_a_time_that_is_none_is_refused(stamp: str) -> None:
     forged = changed(REQUEST, "x-amz-date", stamp)
     with pytest.raises(Denied):
         verify(forged, parsed(AUTHORIZATION.replace(day, stamp[:8] or day), "codedeploy"), SECRET, 0.0)
+
+
+def test_a_header_of_awss_own_that_is_not_signed_is_refused() -> None:
+    """Whoever relays a request could make another operation of it."""
+    request = signed(b"{}", {}, {})
+    target = ("X-Amz-Target", "CodeDeploy_20141006.StopDeployment")
+    with pytest.raises(Denied, match="must cover the header x-amz-target"):
+        check(Request(request.method, request.target, [*request.headers, target], request.body))
+
+
+def test_bytes_that_are_no_text_are_refused_like_any_other() -> None:
+    request = signed(b"{}", {}, {"X-Custom": "a"})
+    with pytest.raises(Denied, match="does not fit"):
+        check(changed(request, "x-custom", "\udcff"))
+    with pytest.raises(Denied, match="ASCII"):
+        check(changed(request, "authorization", "AWS4-HMAC-SHA256 \udcff"))

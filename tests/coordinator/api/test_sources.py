@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import logging
@@ -120,6 +121,25 @@ async def test_it_is_read_once(site: Any, s3: Counting, bucket: Bucket) -> None:
     bucket.put("b.tgz", bundle("v2"))
     assert (await resolve(site.home, "web", f"s3://{bucket.name}/b.tgz")).identity != first.identity
     assert s3.opened == 2
+
+
+async def test_two_at_once_want_it_in_different_ways(site: Any, s3: Counting, bucket: Bucket) -> None:
+    bucket.put("b.tgz", bundle())
+    url = f"s3://{bucket.name}/b.tgz"
+    wanted = (f"{url}#sha256={'a' * 64}", url, f"{url}#sha256={'b' * 64}", url)
+    found = await asyncio.gather(*(resolve(site.home, "web", one) for one in wanted))
+    assert [one.digest_of for one in found] == ["archive", "tree", "archive", "tree"]
+    assert s3.opened == 1
+
+
+async def test_a_viewer_has_the_coordinator_read_nothing(site: Any, s3: Counting, bucket: Bucket) -> None:
+    bucket.put("b.tgz", bundle())
+    asked = {"application": "web", "group": "production", "revision": f"s3://{bucket.name}/b.tgz"}
+    status, told = await site.json("POST", "/v1/plan", role="viewer", json=asked)
+    assert (status, s3.opened) == (403, 0)
+    assert "deployer or higher" in told["error"]["message"]
+    status, _ = await site.json("POST", "/v1/plan", role="deployer", json=asked)
+    assert status != 403
 
 
 async def test_with_a_digest_nothing_is_read(site: Any, s3: Counting, bucket: Bucket) -> None:

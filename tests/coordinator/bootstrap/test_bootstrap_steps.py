@@ -9,7 +9,7 @@ import pytest
 
 from shiftwork_coordinator.bootstrap import facts, orders
 from shiftwork_coordinator.bootstrap.facts import Survey
-from shiftwork_coordinator.bootstrap.packages import Package
+from shiftwork_coordinator.bootstrap.packages import Package, newer
 from shiftwork_coordinator.bootstrap.steps import (
     Await,
     Done,
@@ -155,3 +155,10 @@ def test_no_argument_becomes_shell_text():
     command = orders.join("https://c", hostile, "", force=False).command(orders.SUDO)
     assert "'\"'\"'x' '' ''" in command
     assert command.startswith("sudo -n -- sh -c ")
+
+
+def test_a_host_that_makes_up_numbers_ends_nobodys_run():
+    long = "9" * 5000
+    look = facts.look({"free_opt": "²", "free_tmp": long, "glibc": f"2.{long}"})
+    assert (look.free_opt, look.free_tmp, look.glibc[0]) == (0, 0, 2)
+    assert newer(long, "1")

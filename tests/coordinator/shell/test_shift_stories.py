@@ -62,7 +62,7 @@ async def platform(world: Any, monkeypatch: pytest.MonkeyPatch) -> MemoryShifter
 
 
 async def deploy(world: Any, **options: Any) -> str:
-    asked = CreateDeployment("fn", "live", **({"appspec_content": APPSPEC} | options))
+    asked = CreateDeployment("fn", **({"group": "live", "appspec_content": APPSPEC} | options))
     return (await create_deployment(world.home, asked, "tester")).id
 
 
@@ -218,6 +218,17 @@ async def test_continue_ends_the_time_that_originals_are_kept_for(
     monkeypatch.setattr(world.home, "reasons", lambda id: (Reason("ORIGINALS", "they are kept for a while"),))
     await continue_deployment(world.home, id, who="tester")
     assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
+
+
+async def test_one_alias_is_shifted_by_one_group_at_a_time(world: Any, platform: MemoryShifter) -> None:
+    group = await world.store.group("fn", "live")
+    await world.store.write(Put(replace(group, id="g-3", name="other")))
+    id = await deploy(world, config="l60.0")
+    with pytest.raises(Conflict, match=f"deployment {id} of live shifts its traffic"):
+        await deploy(world, group="other")
+    await stop_deployment(world.home, id, now=False, rollback=None, who="tester")
+    await world.ended(id)
+    await world.ended(await deploy(world, group="other"))
 
 
 async def test_what_is_wrong_is_refused_before_anything_is_touched(world: Any, platform: MemoryShifter) -> None:
