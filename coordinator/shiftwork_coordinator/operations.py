@@ -43,16 +43,23 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
             f"cannot deploy to {asked.application}/{asked.group}: " + "; ".join(p.message for p in fatal),
             code=next(filter(None, (p.code for p in fatal)), REFUSED[wanted.deployment.platform]),
         )
-    return await _store_and_start(home, wanted.deployment, wanted.targets, "create", queue=queue)
+    note = " ignoring alarms" if asked.ignore_alarms else ""
+    return await _store_and_start(home, wanted.deployment, wanted.targets, "create", queue=queue, note=note)
 
 
 async def _store_and_start(
-    home: Coordinator, deployment: Deployment, targets: list[Target], what: str, *also: Change, queue: bool
+    home: Coordinator,
+    deployment: Deployment,
+    targets: list[Target],
+    what: str,
+    *also: Change,
+    queue: bool,
+    note: str = "",
 ) -> Deployment:
     alone = (
         [] if queue else [NoneActive(deployment.group_id, f"another deployment of {deployment.group!r} began just now")]
     )
-    about = f"{deployment.id} {deployment.application}/{deployment.group}"
+    about = f"{deployment.id} {deployment.application}/{deployment.group}{note}"
     audit = Audit(deployment.created_by, f"deployment.{what}", about, home.clock.now())
     await home.store.write(*alone, Put(deployment), *(Put(t) for t in targets), audit, *also, epoch=home.epoch)
     await home.take_up(deployment)
@@ -185,6 +192,7 @@ async def answer_hook(home: Coordinator, hook_id: str, status: Literal["Succeede
     now = home.clock.now()
     invoked = known.invoked_at or now
     await run.answered(replace(known, status=status, answered_at=now, invoked_at=invoked, message=f"told by {who}"))
+    await home.store.write(Audit(who, "hook.answer", f"{hook_id} {status}", now), epoch=home.epoch)
 
 
 async def _unneeded(home: Coordinator, before: Deployment, targets: dict[str, Target], identity: str) -> dict[str, str]:

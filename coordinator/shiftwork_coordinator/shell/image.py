@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import positions
@@ -31,7 +33,8 @@ class Image:
 
     @classmethod
     async def load(cls, store: Store, deployment: Deployment) -> Image:
-        image = cls(deployment, await store.targets(deployment.id))
+        # A process that has asked for no alarm yet has waited for none: its predecessor's time does not count.
+        image = cls(replace(deployment, alarms_unread_since=None), await store.targets(deployment.id))
         image.request = await store.request(deployment.id) or Request(deployment.id)
         image.commands = dict(await store.commands(deployment.id))
         image.asked = dict(await store.asked(deployment.id))

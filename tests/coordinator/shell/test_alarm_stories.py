@@ -53,6 +53,7 @@ async def test_the_fix_is_brought_while_it_is_red(world: Any, source: MemoryAlar
     source.red["errors"] = "5 errors in 1 minute"
     ended = await world.ended(await deploy(world, V1, ignore_alarms=True))
     assert ended.status is DeploymentStatus.SUCCEEDED
+    assert f"{ended.id} web/production ignoring alarms" in [line.what for line in await world.store.audit()]
 
 
 async def test_red_while_it_runs_stops_it_and_rolls_back_what_changed(world: Any, source: MemoryAlarms) -> None:
@@ -76,6 +77,19 @@ async def test_a_source_with_a_bug_is_an_alarm_that_cannot_be_read(world: Any, s
     id = await deploy(world, V1)
     await world.until(lambda: any(r.code == "ALARM" and "boom" in r.message for r in world.home.reasons(id)))
     source.down = ""
+    assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
+
+
+async def test_the_time_that_the_coordinator_was_away_is_no_alarms_silence(world: Any, source: MemoryAlarms) -> None:
+    agent = world.agents["web-1"]
+    agent.release.clear()
+    id = await deploy(world, V1)
+    await world.until(lambda: (id, "BeforeBlockTraffic") in agent.ran)
+    await world.home.stop()
+    row = await world.store.deployment(id)
+    await world.store.write(Put(replace(row, alarms_unread_since=1.0)))
+    await world.restart()
+    agent.release.set()
     assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
 
 

@@ -166,6 +166,8 @@ async def test_hooks_may_answer_by_a_call_and_the_first_word_counts(world: Any, 
     await world.until(lambda: all(run.invoked_at for run in runs()))
     for call in platform.invoked:
         await answer_hook(world.home, call.id, "Succeeded", "the function")
+    told = [(line.who, line.action) for line in await world.store.audit() if line.action == "hook.answer"]
+    assert told == [("the function", "hook.answer")] * 2
     with pytest.raises(Conflict, match="answered Succeeded already"):
         await answer_hook(world.home, platform.invoked[0].id, "Failed", "a second thought")
     assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
