@@ -22,6 +22,8 @@ from shiftwork_contract.messages import GateState, HealthCheck, Probe, SetGate
 
 ASKED_LATELY = 60.0
 REQUEST_LIMIT = 5.0
+MANY_CHECKERS = 1000
+"""From here on those that have not asked lately are forgotten: anybody may ask, from many addresses."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Gate:
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def count(self, address: str, passed: bool, now: float) -> None:
+        if len(self.checkers) >= MANY_CHECKERS and address not in self.checkers:
+            self.checkers = {name: one for name, one in self.checkers.items() if now - one.asked_at <= ASKED_LATELY}
         checker = self.checkers.setdefault(address, Checker())
         checker.asked_at = now
         checker.passed, checker.refused = (checker.passed + 1, 0) if passed else (0, checker.refused + 1)

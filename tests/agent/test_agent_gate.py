@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from shiftwork_agent.clock import SystemClock
-from shiftwork_agent.gate import Gates
+from shiftwork_agent.gate import MANY_CHECKERS, Gate, Gates
 from shiftwork_agent.health import Thresholds
 from shiftwork_contract.messages import HealthCheck, Probe, SetGate
 
@@ -150,3 +150,10 @@ async def test_a_gate_that_cannot_be_remembered_is_in_force(gates: Gates, tmp_pa
     (tmp_path / ".gates.json.new").mkdir()
     await gates.set(order(free_port, False))
     assert (await ask(free_port))[0] == 503
+
+
+def test_who_asks_from_many_addresses_is_not_remembered_for_ever() -> None:
+    gate = Gate(order(1, False), 0.0)
+    for number in range(5000):
+        gate.count(f"2001:db8::{number:x}", passed=False, now=float(number))
+    assert len(gate.checkers) <= MANY_CHECKERS and gate.state(4999.0).checkers == 61
