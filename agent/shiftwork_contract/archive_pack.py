@@ -21,15 +21,21 @@ def pack(directory: Path, out: BinaryIO, *, level: int = 6) -> int:
     """
     if not directory.is_dir():
         raise InvalidRequest(f"cannot pack {directory}: it is not a directory")
-    count = 0
+    count, around = 0, _around(directory)
     with (
         gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0, compresslevel=level) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for path in _walk(directory):
-            _add(tar, path, path.relative_to(directory).as_posix())
+            _add(tar, path, around + path.relative_to(directory).as_posix())
             count += 1
     return count
+
+
+def _around(directory: Path) -> str:
+    """A directory on top of one that stands alone: whoever unpacks takes one off, and must find the same tree."""
+    entries = list(os.scandir(directory))
+    return "bundle/" if len(entries) == 1 and entries[0].is_dir(follow_symlinks=False) else ""
 
 
 def _walk(directory: Path) -> Iterator[Path]:

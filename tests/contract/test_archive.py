@@ -243,6 +243,18 @@ def test_pack_is_deterministic_and_reads_back(tmp_path: Path) -> None:
     assert found == {b"appspec.yml": "file", b"bin": "dir", b"bin/run": "file", b"bin/same": "file", b"out": "link"}
 
 
+def test_a_packed_directory_keeps_the_only_directory_in_it(tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir(mode=0o755)
+    (tmp_path / "deploy/prod.yml").write_bytes(SPEC)
+    out = io.BytesIO()
+    assert pack(tmp_path, out) == 2
+    out.seek(0)
+    found = inspect(out, BundleType.TGZ, appspec_names=("deploy/prod.yml",))
+    assert (found.appspec, found.entries) == (SPEC, 2)
+    as_github = inspect(tar_of(file("o-r-1/deploy/prod.yml", SPEC)), BundleType.TAR)
+    assert found.identity == as_github.identity
+
+
 def test_pack_refuses_what_an_agent_would_refuse(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidRequest, match="FIFO"):
