@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from shiftwork_agent.disk import Directories, copy_content, opened, remove, syncfs
+from shiftwork_agent.disk import Directories, copy_content, opened, remove, syncfs, write_all
 from shiftwork_agent.install import looks
 from shiftwork_agent.install.host import look
 from shiftwork_agent.install.model import FORMAT, Adjust, Change, Drop, Installed, Put
@@ -29,7 +29,8 @@ from shiftwork_contract.errors import ShiftworkError
 
 Step = Callable[[str], None]
 T = TypeVar("T")
-PHASES = ("swapping", "reverting", "committed", "staging")
+PHASES = ("swapping", "reverting", "committed")
+"""What comes after staging, which has no file."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -75,22 +76,45 @@ class GroupFiles:
 
     def begin(self, change: Change) -> None:
         self._forget_phase()
-        self._phase("staging").touch(mode=0o600)
-        write_atomically(self.directory / "change.json", msgspec.json.encode(change))
+        try:
+            for phase in PHASES:
+                self._make_ready(phase)
+            write_atomically(self.directory / "change.json", msgspec.json.encode(change))
+        except OSError:
+            self._forget_phase()
+            raise
 
     def phase(self) -> str:
-        return next((phase for phase in PHASES if self._phase(phase).exists()), "staging")
+        try:
+            return (self.directory / "phase").read_text()
+        except FileNotFoundError:
+            return "staging"
 
     def enter(self, phase: str) -> None:
-        """A rename and nothing else: on a full disk there must be a way back."""
-        self._phase(self.phase()).rename(self._phase(phase))
-        sync_directory(self.directory)
+        """A rename and nothing else: on a full disk there must be a way back. Version 0.1.0 made nothing ready."""
+        if self.phase() == phase:
+            return
+        place = self.directory / "phase"
+        try:
+            self._ready(phase).rename(place)
+            sync_directory(self.directory)
+        except FileNotFoundError:
+            write_atomically(place, phase.encode())
 
-    def _phase(self, name: str) -> Path:
-        return self.directory / f"phase.{name}"
+    def _ready(self, phase: str) -> Path:
+        return self.directory / f".phase.{phase}"
+
+    def _make_ready(self, phase: str) -> None:
+        """Its name is durable with the change's."""
+        descriptor = os.open(self._ready(phase), _CREATE | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(descriptor, phase.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _forget_phase(self) -> None:
-        found = [place for phase in PHASES if (place := self._phase(phase)).exists()]
+        found = [place for place in self.directory.iterdir() if "phase" in place.name]
         for place in found:
             place.unlink()
         if found:
