@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import marshal
 import os
 import pwd
@@ -335,7 +336,15 @@ def _text(result: Result, hook: Hook, run: EventRun) -> str:
         "not_executable": f"cannot make {script} executable",
         "no_user": f"cannot run {script} as {hook.runas!r}: this host has no such user; create it, or change runas",
         "user_denied": f"cannot run {script} as {hook.runas!r}: the agent does not run as root; add sudo: true",
-        "not_started": f"cannot start {script}: {os.strerror(number)}",
+        "not_started": f"cannot start {script}: {_not_started(number)}",
         "interrupted": f"{script} had been started before and is not started twice",
     }
     return texts[result.outcome]
+
+
+def _not_started(number: int) -> str:
+    """The script itself was there a moment ago, so what the system does not find is what its first line names."""
+    said = os.strerror(number)
+    if number != errno.ENOENT:
+        return said
+    return f"{said}: this host lacks the program of its first line (#!), or lines end in \\r\\n; save it with \\n"

@@ -11,11 +11,11 @@ from typing import Any
 import click
 import msgspec
 
-from shiftwork_agent import hooks, status
+from shiftwork_agent import hooks, logs, status
 from shiftwork_agent.clock import SystemClock
 from shiftwork_agent.config import load_if_there
 from shiftwork_agent.layout import DEFAULT_CONFIG, DEFAULT_STATE, Layout
-from shiftwork_agent.local_run import OUTPUT_LIMIT, Deployment, EventResult, LocalRun, Wish
+from shiftwork_agent.local_run import Deployment, EventResult, LocalRun, Wish
 from shiftwork_agent.trust import Policy
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.lifecycle import EventStatus
@@ -87,7 +87,8 @@ def local_command(
     )
     told = _tell if output == "text" else _say_nothing
     try:
-        deployment = asyncio.run(_interruptible(LocalRun(wish, layout, SystemClock(), told)))
+        with logs.shown():
+            deployment = asyncio.run(_interruptible(LocalRun(wish, layout, SystemClock(), told)))
     except OSError as err:
         raise InvalidRequest(f"cannot deploy {bundle}: {err}") from err
     except asyncio.CancelledError:
@@ -120,7 +121,7 @@ async def _interruptible(run: LocalRun) -> Deployment:
 
 def _tell(result: EventResult, directory: Path) -> None:
     click.echo(f"{result.lifecycle_event_name}  {result.status}")
-    output = hooks.read_output(directory, 0, OUTPUT_LIMIT)
+    output = hooks.read_output(directory, 0, hooks.output_size(directory))
     for line in output.decode("utf-8", "replace").splitlines():
         click.echo(f"    {clean(line)}")
     if result.status is EventStatus.FAILED:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -33,7 +35,22 @@ def _quoted(value: object) -> str:
     return json.dumps(text) if not text or any(c in text for c in ' "=\n') else text
 
 
-def set_up(format: str, level: str) -> None:
+def _handler(format: str) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    return handler
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[None]:
+    """Warnings and worse are shown to the person at the terminal, while it lasts."""
+    handler = _handler("text")
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def set_up(format: str, level: str) -> None:
+    logging.basicConfig(level=level.upper(), handlers=[_handler(format)], force=True)

@@ -107,6 +107,17 @@ def test_all_output_of_a_deployment_is_in_one_file_that_a_failure_points_to(tmp_
     assert str(log) in done.output and log.read_text() == "LifecycleEvent - AfterInstall\nlast words\n"
 
 
+def test_the_end_of_a_flood_of_output_is_printed_too(tmp_path: Path) -> None:
+    flood = "#!/bin/sh\nhead -c 68000000 /dev/zero | tr '\\0' x\necho\necho the end\nexit 3\n"
+    done = local(tmp_path, bundle(tmp_path / "1", "v1", script=flood))
+    assert "bytes of output cut here]" in done.output and "    the end\n" in done.output
+
+
+def test_what_has_no_effect_is_named(tmp_path: Path) -> None:
+    done = local(tmp_path, bundle(tmp_path / "1", "v1", SPEC.replace("AfterInstall", "AfterInstal")))
+    assert done.exit_code == 0 and "AfterInstal` has no effect" in done.stderr
+
+
 def test_groups_and_applications_are_apart(tmp_path: Path) -> None:
     local(tmp_path, bundle(tmp_path / "1", "v1"), "--group", "one")
     done = local(tmp_path, bundle(tmp_path / "2", "v2"), "--group", "two", "--output", "json")

@@ -175,7 +175,8 @@ async def test_a_bad_interpreter_is_told(stage: Stage) -> None:
     event = stage.event(stage.script("#!/no/such/shell\n"))
     stage.shim.submit(event)
     result, _ = await stage.end(event)
-    assert "cannot start 1.sh: No such file or directory" in hooks.diagnose(result, event, "r1").message
+    told = hooks.diagnose(result, event, "r1").message
+    assert "cannot start 1.sh: No such file or directory: this host lacks the program of its first line (#!)" in told
 
 
 async def test_a_flood_of_output_is_bounded_and_keeps_its_end(stage: Stage) -> None:

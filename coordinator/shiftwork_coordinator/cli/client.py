@@ -15,7 +15,7 @@ import msgspec
 from yarl import URL
 
 from shiftwork_contract.errors import Conflict, ContractViolation, Denied, InvalidRequest, ShiftworkError, Unavailable
-from shiftwork_coordinator.cli.context import Where
+from shiftwork_coordinator.cli.context import WHERE_CA, Where
 
 CONNECT_WITHIN = 5.0
 ANSWER_WITHIN = 60.0
@@ -147,7 +147,8 @@ def unreachable(where: Where, err: BaseException) -> Unavailable:
 def _why(where: Where, err: BaseException) -> str:
     if isinstance(err, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return (
-            f"its certificate is not trusted ({_distrust(err)}); set SHIFTWORK_CA to the coordinator's CA certificate"
+            f"its certificate is not trusted ({_distrust(err)}); set SHIFTWORK_CA to the coordinator's CA certificate,"
+            f" {WHERE_CA}"
         )
     if where.socket is not None and isinstance(err, aiohttp.ClientConnectorError):
         return _why_no_socket(where, err.os_error)

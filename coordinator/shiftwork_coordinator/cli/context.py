@@ -13,6 +13,7 @@ from shiftwork_contract.errors import InvalidRequest
 
 SYSTEM_DATA = Path("/var/lib/shiftwork")
 SOCKET = "shiftwork.sock"
+WHERE_CA = "a copy of ca/ca.pem in the coordinator's data directory"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def _remote(named: Mapping[str, str], source: str) -> Where:
         )
     ca = Path(named["ca"]).expanduser() if named.get("ca") else None
     if ca is not None and not ca.is_file():
-        raise InvalidRequest(f"cannot use the CA file {ca} from {source}: there is no such file")
+        named_by = "SHIFTWORK_CA" if source == "SHIFTWORK_URL" else source
+        raise InvalidRequest(f"cannot use the CA file {ca} from {named_by}: there is no such file; it is {WHERE_CA}")
     return Where(url=url, token=named.get("token", ""), ca=ca, source=source)
 
 

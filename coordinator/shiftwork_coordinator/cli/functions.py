@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import click
 
+from shiftwork_contract.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from shiftwork_coordinator.cli.options import Call
 
@@ -71,9 +73,12 @@ def source(
 def _appspec(revision: str) -> dict[str, object] | None:
     """An AppSpec that lies here, for a platform without bundles."""
     path = Path(revision)
-    if "://" in revision or path.suffix not in APPSPEC_ENDINGS or not path.is_file():
+    if ":" in revision or path.suffix not in APPSPEC_ENDINGS:
         return None
-    return {"appspecContent": path.read_text()}
+    try:
+        return {"appspecContent": path.read_text("utf-8")}
+    except (OSError, UnicodeError) as err:
+        raise InvalidRequest(f"cannot read the AppSpec {path}: {getattr(err, 'strerror', '') or err}") from err
 
 
 def _published(call: Call, group: tuple[str, str], function: str, code: Path) -> str:

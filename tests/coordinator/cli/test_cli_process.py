@@ -114,4 +114,5 @@ async def test_tls_needs_the_ca_and_says_so(fake, cli, certificate, monkeypatch)
     await runner.cleanup()
     assert (refused.code, trusted.code, nowhere.code) == (3, 0, 2)
     assert "its certificate is not trusted (self-signed certificate); set SHIFTWORK_CA" in refused.err
-    assert "there is no such file" in nowhere.err
+    assert "none.pem from SHIFTWORK_CA: there is no such file; " in nowhere.err
+    assert all("ca/ca.pem in the coordinator's data directory" in one.err for one in (refused, nowhere))
