@@ -238,3 +238,12 @@ async def test_ctrl_c_leaves_it_running_and_says_so(created, view):
     assert f"shiftwork stop {ID}".encode() in err
     assert b"Traceback" not in err
     assert not [each for each in created.asked if each.path.endswith("/stop")]
+
+
+async def test_an_appspec_file_that_cannot_be_read_is_named(fake, cli, tmp_path):
+    (tmp_path / "binary.yml").write_bytes(b"\xff\xfe")
+    gone = await cli("deploy", "fn/live", "--revision", str(tmp_path / "none.yml"))
+    binary = await cli("deploy", "fn/live", "--revision", str(tmp_path / "binary.yml"))
+    assert (gone.code, binary.code) == (2, 2)
+    assert "none.yml: No such file or directory" in gone.err
+    assert "cannot read the AppSpec" in binary.err and "can't decode byte 0xff" in binary.err
