@@ -71,6 +71,13 @@ async def apply(home: Coordinator, text: str, file: str, who: str) -> list[Appli
     raise Conflict(f"cannot apply {file}: its groups kept being changed by others meanwhile; try again")
 
 
+async def foreseen(home: Coordinator, text: str, file: str) -> list[Applied]:
+    """What `apply` would report. Changes nothing."""
+    wanted = read(text, file)
+    configs = {name: _config(name, settings) for name, settings in wanted.configs.items()}
+    return (await _compared(home, wanted, configs))[0]
+
+
 async def _compared(
     home: Coordinator, wanted: ApplicationFile, configs: dict[str, DeploymentConfig]
 ) -> tuple[list[Applied], list[Change]]:

@@ -93,9 +93,10 @@ class Drafted(msgspec.Struct, frozen=True):
     instances: list[Instance] = []
 
 
-async def drafted(home: Coordinator, asked: CreateDeployment, who: str) -> Drafted:
-    """Everything that can be found wrong without asking what lies outside is refused here. Nothing is stored."""
-    group = await home.store.group(asked.application, asked.group)
+async def drafted(home: Coordinator, asked: CreateDeployment, who: str, group: Group | None = None) -> Drafted:
+    """Everything that can be found wrong without asking what lies outside is refused here. Nothing is stored. `group`
+    stands for the stored one."""
+    group = group or await home.store.group(asked.application, asked.group)
     if group is None:
         raise InvalidRequest(
             f"cannot find the deployment group {asked.application}/{asked.group}; `shiftwork apply` creates groups",

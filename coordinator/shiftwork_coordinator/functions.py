@@ -13,14 +13,17 @@ from shiftwork_coordinator.model.settings import GroupSettings
 MOST_CODE = 50 << 20
 """Bytes of a zip that Lambda takes directly."""
 UPLOAD_LIMIT = 60.0
+UP_TO_DATE = "UP_TO_DATE"
+"""Code of the refusal to move an alias to where it is."""
 
 
 class FunctionWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The short form instead of an AppSpec: move `alias` of function `name` to `version`, from where it is now."""
+    """The short form instead of an AppSpec: move `alias` of function `name` to `version`, from where it is now. An
+    empty version is the newest that is published."""
 
     name: str
     alias: str
-    version: str
+    version: str = ""
 
 
 async def wanted(content: str, short: FunctionWanted | None, settings: GroupSettings) -> LambdaAppSpec:
@@ -36,12 +39,27 @@ async def wanted(content: str, short: FunctionWanted | None, settings: GroupSett
 
 async def _shift(short: FunctionWanted, settings: GroupSettings) -> FunctionShift:
     alias = await call("lambda", "get_alias", settings.aws, FunctionName=short.name, Name=short.alias)
-    if alias["FunctionVersion"] == short.version:
+    version = short.version or await newest(short.name, settings)
+    if alias["FunctionVersion"] == version:
         raise InvalidRequest(
-            f"cannot deploy {short.name}: its alias {short.alias} is at version {short.version} already",
-            code="INVALID_LAMBDA_CONFIGURATION",
+            f"cannot deploy {short.name}: its alias {short.alias} is at version {version} already", code=UP_TO_DATE
         )
-    return FunctionShift(short.name, short.name, short.alias, alias["FunctionVersion"], short.version)
+    return FunctionShift(short.name, short.name, short.alias, alias["FunctionVersion"], version)
+
+
+async def newest(name: str, settings: GroupSettings) -> str:
+    """The number of the version that was published last."""
+    versions: list[str] = []
+    marker: dict[str, Any] = {}
+    while True:
+        page = await call("lambda", "list_versions_by_function", settings.aws, FunctionName=name, **marker)
+        versions += [one["Version"] for one in page["Versions"] if one["Version"].isdigit()]
+        if not page.get("NextMarker"):
+            break
+        marker = {"Marker": page["NextMarker"]}
+    if not versions:
+        raise InvalidRequest(f"cannot deploy {name}: it has no published version", code="INVALID_LAMBDA_CONFIGURATION")
+    return max(versions, key=int)
 
 
 async def publish(name: str, code: bytes, settings: GroupSettings) -> str:

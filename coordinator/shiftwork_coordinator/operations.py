@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -35,8 +36,8 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
     """Creates and starts it. Raises InvalidRequest or Conflict before anything is stored or touched."""
     wanted = await drafted(home, asked, who)
     queue = asked.queue and wanted.deployment.platform not in BY_WHAT_IS
-    await _refuse_second(home, wanted.group, queue)
-    _refuse_contended(home, wanted)
+    await refuse_second(home, wanted.group, queue)
+    refuse_contended(home, wanted)
     fatal = [p for p in await problems(home, wanted) if p.fatal]
     if fatal:
         raise InvalidRequest(
@@ -44,10 +45,10 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
             code=next(filter(None, (p.code for p in fatal)), REFUSED[wanted.deployment.platform]),
         )
     note = " ignoring alarms" if asked.ignore_alarms else ""
-    return await _store_and_start(home, wanted.deployment, wanted.targets, "create", queue=queue, note=note)
+    return await _begin(home, wanted.deployment, wanted.targets, "create", queue=queue, note=note)
 
 
-async def _store_and_start(
+async def _begin(
     home: Coordinator,
     deployment: Deployment,
     targets: list[Target],
@@ -56,17 +57,33 @@ async def _store_and_start(
     queue: bool,
     note: str = "",
 ) -> Deployment:
-    alone = (
-        [] if queue else [NoneActive(deployment.group_id, f"another deployment of {deployment.group!r} began just now")]
-    )
-    about = f"{deployment.id} {deployment.application}/{deployment.group}{note}"
-    audit = Audit(deployment.created_by, f"deployment.{what}", about, home.clock.now())
-    await home.store.write(*alone, Put(deployment), *(Put(t) for t in targets), audit, *also, epoch=home.epoch)
-    await home.take_up(deployment)
+    await store_and_start(home, [(deployment, targets)], what, *also, queue=queue, note=note)
     return deployment
 
 
-async def _refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
+async def store_and_start(
+    home: Coordinator,
+    wanted: Sequence[tuple[Deployment, list[Target]]],
+    what: str,
+    *also: Change,
+    queue: bool,
+    note: str = "",
+) -> None:
+    """All of them or none."""
+    changes: list[Change] = []
+    for deployment, targets in wanted:
+        if not queue:
+            began = f"another deployment of {deployment.group!r} began just now"
+            changes.append(NoneActive(deployment.group_id, began))
+        about = f"{deployment.id} {deployment.application}/{deployment.group}{note}"
+        audit = Audit(deployment.created_by, f"deployment.{what}", about, home.clock.now())
+        changes += [Put(deployment), *(Put(t) for t in targets), audit]
+    await home.store.write(*changes, *also, epoch=home.epoch)
+    for deployment, _ in wanted:
+        await home.take_up(deployment)
+
+
+async def refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
     active = await home.store.deployments(application=group.application, group=group.name, statuses=ACTIVE, limit=1)
     if active and not queue:
         raise Conflict(
@@ -77,7 +94,7 @@ async def _refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
         )
 
 
-def _refuse_contended(home: Coordinator, wanted: Drafted) -> None:
+def refuse_contended(home: Coordinator, wanted: Drafted) -> None:
     """Two groups that each assert their own weights of one alias or service would take it from each other for ever."""
     ours = {place: target.instance for target in wanted.targets if (place := place_of(target.resource))}
     for run in home.runs.values():
@@ -144,7 +161,7 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     group = await home.store.group_by_id(before.group_id)
     if group is None:
         raise Conflict(f"cannot roll back {deployment_id}: its group is gone")
-    await _refuse_second(home, group, queue=False)
+    await refuse_second(home, group, queue=False)
     targets = await home.store.targets(deployment_id)
     skip = await _unneeded(home, before, targets, before.previous_revision.identity)
     if len(skip) == len(targets):
@@ -157,7 +174,7 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     deployment, rows = rollback_rows(before, targets, wanted, *given, serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     also = Put(replace(before, rolled_back_by=deployment.id))
-    return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)
+    return await _begin(home, deployment, rows, "rollback", also, queue=False)
 
 
 async def _shift_back(home: Coordinator, before: Deployment, who: str) -> Deployment:
@@ -170,7 +187,7 @@ async def _shift_back(home: Coordinator, before: Deployment, who: str) -> Deploy
     deployment, rows = rollback_rows(before, targets, wanted, before.parameters, "", serial, home.clock.now())
     deployment = replace(deployment, creator="user", created_by=who)
     also = Put(replace(before, rolled_back_by=deployment.id))
-    return await _store_and_start(home, deployment, rows, "rollback", also, queue=False)
+    return await _begin(home, deployment, rows, "rollback", also, queue=False)
 
 
 async def answer_hook(home: Coordinator, hook_id: str, status: Literal["Succeeded", "Failed"], who: str) -> None:

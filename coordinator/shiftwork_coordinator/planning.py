@@ -12,7 +12,7 @@ from shiftwork_coordinator.drafting import CreateDeployment, Drafted, drafted
 from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.config import AllAtOnce
-from shiftwork_coordinator.model.rows import Deployment, Instance, Request, Target
+from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
 from shiftwork_coordinator.ports import Problem
 from shiftwork_coordinator.shell.balancing import Balancing
@@ -21,9 +21,9 @@ from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
 from shiftwork_coordinator.shell.watch_alarms import AlarmObserver
 
 
-async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
-    """What it would do, and what would go wrong. Touches nothing."""
-    found = await drafted(home, asked, "plan")
+async def plan(home: Coordinator, asked: CreateDeployment, group: Group | None = None) -> dict[str, object]:
+    """What it would do, and what would go wrong. Touches nothing. `group` stands for the stored one."""
+    found = await drafted(home, asked, "plan", group)
     deployment = found.deployment
     targets = {t.instance: t for t in found.targets}
     balancing = _balancing(home, deployment, found.instances)
@@ -41,6 +41,7 @@ async def plan(home: Coordinator, asked: CreateDeployment) -> dict[str, object]:
         "revision": msgspec.to_builtins(deployment.revision),
         "signed": msgspec.to_builtins(facts(signed)) if (signed := deployment.revision.signed) else None,
         "config": deployment.config.name,
+        "resources": [msgspec.to_builtins(t.resource) for t in found.targets if t.resource],
         "parameters": deployment.parameters,
         "events": [str(event) for event in events_of(deployment)],
         "balancers": list(snapshot.balancers),

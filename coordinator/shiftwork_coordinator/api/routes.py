@@ -35,6 +35,7 @@ def table() -> tuple[Route, ...]:
         join,
         output,
         revisions,
+        together,
         trust,
         upgrades,
     )
@@ -68,6 +69,9 @@ def table() -> tuple[Route, ...]:
         Route("GET", "/v1/revisions", Auth.VIEWER, revisions.listed),
         Route("POST", "/v1/plan", Auth.VIEWER, deployments.plan),
         Route("POST", "/v1/deployments", Auth.DEPLOYER, deployments.create),
+        Route("POST", "/v1/together", Auth.DEPLOYER, together.create),
+        Route("POST", "/v1/together/plan", Auth.DEPLOYER, together.plan),
+        Route("GET", "/v1/stacks/{name}", Auth.DEPLOYER, together.stack),
         Route("GET", "/v1/deployments", Auth.VIEWER, deployments.listed),
         Route("GET", "/v1/deployments/{id}", Auth.VIEWER, deployments.show),
         Route("GET", "/v1/deployments/{id}/why", Auth.VIEWER, deployments.why),

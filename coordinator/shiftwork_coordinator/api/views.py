@@ -48,6 +48,7 @@ def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, see
         "creator": row.creator,
         "createdBy": row.created_by,
         "description": row.description,
+        "together": list(row.together),
         "createTime": row.created_at,
         "startTime": row.started_at,
         "completeTime": row.completed_at,

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sign": (f"{HERE}.sign:sign", "Sign a revision, for hosts that run only what was signed."),
     "plan": (f"{HERE}.plan:plan", "Show what a deployment would do; touch nothing."),
     "deploy": (f"{HERE}.deploy:deploy", "Deploy a revision and follow it to its end."),
+    "sam": (f"{HERE}.sam:sam", "Deploy the functions of a SAM template together."),
     "status": (f"{HERE}.status:status", "Show a deployment, or those that are active."),
     "list": (f"{HERE}.status:list_deployments", "List deployments, newest first."),
     "logs": (f"{HERE}.logs:logs", "Print what the hooks of a deployment wrote."),

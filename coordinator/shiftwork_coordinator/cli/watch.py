@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from contextlib import closing
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import click
 
@@ -102,13 +102,18 @@ def screen(clock: Clock, *, silent: bool) -> Screen:
     """Live where a terminal can redraw lines, plain elsewhere."""
     if silent:
         return Silent()
-    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("CI"):
+    if not drawn(sys.stdout):
         return Plain(click.echo, clock)
     from rich.console import Console
 
     from shiftwork_coordinator.cli.live import Live
 
     return Live(Console(), clock)
+
+
+def drawn(stream: TextIO) -> bool:
+    """Whether it is a terminal on which lines can be redrawn."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
 
 
 def _left_running(deployment_id: str) -> str:

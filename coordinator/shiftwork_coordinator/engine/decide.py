@@ -6,7 +6,7 @@ It may be called at any time and any number of times; given the same rows and ob
 from __future__ import annotations
 
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.engine import alarms, arrange, verdict
+from shiftwork_coordinator.engine import alarms, arrange, together, verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
@@ -21,7 +21,9 @@ from shiftwork_coordinator.model.status import DECIDED, ENDED, DeploymentStatus,
 
 D, T = DeploymentStatus, TargetStatus
 
-STOPS = frozenset({"MANUAL_STOP", alarms.ALARM_ACTIVE, alarms.ALARM_UNREADABLE, arrange.READY_TIMEOUT})
+STOPS = frozenset(
+    {"MANUAL_STOP", alarms.ALARM_ACTIVE, alarms.ALARM_UNREADABLE, arrange.READY_TIMEOUT, together.TOGETHER}
+)
 """What a deployment was halted for that ends it as Stopped, in CodeDeploy's words, and not as Failed."""
 FIRST_FACTS = 10.0
 """Seconds that a batch waits for the first readings of all its candidates before it goes on without them."""
@@ -34,8 +36,10 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
     if draft.deployment.status in ENDED or _parked(draft):
         return draft.decision()
     if _started(draft):
-        _heed_operator(draft)
-        _heed_alarms(draft)
+        if not together.settled(draft):
+            _heed_operator(draft)
+            _heed_alarms(draft)
+            together.heed(draft)
         for instance in draft.targets:
             advance(draft, instance)
         arrange.note_ready(draft)
@@ -66,6 +70,9 @@ def _started(draft: Draft) -> bool:
         return True
     if draft.stopping:
         _end(draft, D.STOPPED, "MANUAL_STOP", _stopped_by(draft))
+        return False
+    if why := together.gone_back(draft):
+        _end(draft, D.STOPPED, together.TOGETHER, f"not started: deployed together with {why}")
         return False
     if draft.snapshot.blocked_by:
         draft.set_status(D.QUEUED)
@@ -283,7 +290,7 @@ def _finish(draft: Draft) -> None:
         return
     if draft.halted:
         _end_halted(draft)
-    else:
+    elif together.arrived(draft):
         _end(draft, D.SUCCEEDED, "", "")
 
 

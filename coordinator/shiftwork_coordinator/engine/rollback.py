@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from shiftwork_contract.resource import reversed_resource, revision_of
 from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
+from shiftwork_coordinator.engine.together import TOGETHER
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot
@@ -21,6 +22,8 @@ def wanted(deployment: Deployment, request: Request, status: DeploymentStatus) -
         return "failure" in deployment.rollback_on
     if deployment.error_code in (ALARM_ACTIVE, ALARM_UNREADABLE):
         return "alarm" in deployment.rollback_on
+    if deployment.error_code == TOGETHER:
+        return True
     return status is DeploymentStatus.STOPPED and _on_stop(request, deployment.rollback_on)
 
 

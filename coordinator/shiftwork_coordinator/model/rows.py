@@ -36,6 +36,7 @@ class Deployment(Row, frozen=True):
     stop but targets are still finishing. `error_*` are final. `least_in_service` is the lowest count of targets in
     service since it started. `parameters` are variables for hooks; `previous_*` is what a rollback goes back to.
     `appspec_content` is the AppSpec of a platform without bundles, `functions` its hooks: the function for an event.
+    `together` are the other deployments that were created with this one; since `arrived_at` it waits for them only.
     """
 
     id: str
@@ -82,6 +83,8 @@ class Deployment(Row, frozen=True):
     error_code: str = ""
     error_message: str = ""
     least_in_service: int | None = None
+    together: tuple[str, ...] = ()
+    arrived_at: float | None = None
     parked_until: float | None = None
     parked_reason: str = ""
     parked_times: int = 0

@@ -77,6 +77,14 @@ class Shifted(msgspec.Struct, frozen=True):
     holds: frozenset[Arrangement] = frozenset()
 
 
+class Companion(msgspec.Struct, frozen=True):
+    """A deployment that was created together with this one. `back`: it ended badly, or will; `why` says so."""
+
+    id: str
+    state: Literal["under way", "arrived", "succeeded", "back"]
+    why: str = ""
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything a decision may depend on besides the time.
 
@@ -102,3 +110,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     shifted: Mapping[str, Shifted] = {}
     hook_runs: Mapping[tuple[str, str], HookRun] = {}
     blocked_by: str = ""
+    companions: tuple[Companion, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import groupby
 from typing import Any
 
@@ -30,9 +30,11 @@ from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.joining import amend
 from shiftwork_coordinator.model.rows import CommandRow, Deployment, Installed
+from shiftwork_coordinator.model.snapshot import Companion
 from shiftwork_coordinator.model.status import ENDED, DeploymentStatus
 from shiftwork_coordinator.ports import Clock, Sources
 from shiftwork_coordinator.shell.agents import Agents, Session
+from shiftwork_coordinator.shell.bundles import Bundles
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.reports import Told, installed
 from shiftwork_coordinator.shell.run import Run
@@ -70,6 +72,7 @@ class Coordinator:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._coming: dict[str, str] = {}
+        self._bundles = Bundles(store)
 
     async def start(self) -> None:
         """Takes up every deployment that has not ended, as if nothing had happened."""
@@ -90,6 +93,7 @@ class Coordinator:
 
     async def take_up(self, deployment: Deployment) -> None:
         """Begins to drive a deployment whose rows are in the store."""
+        await self._bundles.meet(deployment, self.runs)
         run = Run(self, await Image.load(self.store, deployment))
         self.runs[run.id] = run
         for instance in run.image.targets:
@@ -115,6 +119,17 @@ class Coordinator:
         earlier = [d for d in others if d.started_at is not None or _place(d) < _place(mine)]
         return min(earlier, key=_place).id if earlier else ""
 
+    def companions(self, deployment: Deployment) -> tuple[Companion, ...]:
+        return self._bundles.companions(deployment, self.runs)
+
+    def one_at_a_time(self, deployment: Deployment) -> AbstractAsyncContextManager[None]:
+        return self._bundles.one_at_a_time(deployment)
+
+    def moved(self, deployment: Deployment) -> None:
+        for id in deployment.together:
+            if id in self.runs:
+                self.runs[id].wake()
+
     async def begin_rollback(self, run: Run, decision: Decision, wanted: Rollback) -> tuple[str, list[Change]]:
         wanted = replace(wanted, revision=await self.newly_signed(decision.deployment.application, wanted.revision))
         serial = await self.store.next_serial()
@@ -132,6 +147,7 @@ class Coordinator:
         deployment = run.image.deployment
         log.info("deployment ended", deployment_id=run.id, status=str(deployment.status), code=deployment.error_code)
         del self.runs[run.id]
+        self._bundles.ended(deployment)
         for instance in run.image.targets:
             self._by_instance[instance].discard(run.id)
             if not self._watching(instance, deployment.group_id):

@@ -10,7 +10,7 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, HookRun, Installed, Request, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Shifted, Snapshot, TrafficSeen
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Companion, Shifted, Snapshot, TrafficSeen
 from shiftwork_coordinator.store import Add, Change, Put, PutEvent, Store
 
 
@@ -56,6 +56,7 @@ class Image:
         alarms: Mapping[str, AlarmSeen],
         shifted: Mapping[str, Shifted],
         blocked_by: str,
+        companions: tuple[Companion, ...],
     ) -> Snapshot:
         return Snapshot(
             deployment=self.deployment,
@@ -74,6 +75,7 @@ class Image:
             shifted=shifted,
             hook_runs=self.hook_runs,
             blocked_by=blocked_by,
+            companions=companions,
         )
 
     def changes(self, decision: Decision) -> list[Change]:

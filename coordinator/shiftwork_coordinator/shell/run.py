@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
@@ -17,10 +18,11 @@ from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
+from shiftwork_coordinator.engine.together import companion
 from shiftwork_coordinator.engine.traffic import taken_at
-from shiftwork_coordinator.model.rows import Asked, CommandRow, HookRun, Request, Target
+from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, HookRun, Request, Target
 from shiftwork_coordinator.model.settings import health_for
-from shiftwork_coordinator.model.snapshot import Snapshot
+from shiftwork_coordinator.model.snapshot import Companion, Snapshot
 from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
 from shiftwork_coordinator.ports import Clock
 from shiftwork_coordinator.shell.agents import Agents
@@ -56,6 +58,15 @@ class Home(Protocol):
         """The id and rows of the deployment that rolls this one back."""
 
     def blocked_by(self, run: Run) -> str: ...
+
+    def companions(self, deployment: Deployment) -> tuple[Companion, ...]:
+        """What the others say that were created with it."""
+
+    def one_at_a_time(self, deployment: Deployment) -> AbstractAsyncContextManager[None]:
+        """Held while one of a bundle decides and writes: until then what it saw of the others holds."""
+
+    def moved(self, deployment: Deployment) -> None:
+        """Its companions should look at it again."""
 
     def ended(self, run: Run) -> None: ...
 
@@ -125,7 +136,8 @@ class Run:
 
     async def _guarded_tick(self, group: asyncio.TaskGroup) -> bool:
         try:
-            return await self._tick(group)
+            async with self.home.one_at_a_time(self.image.deployment):
+                return await self._tick(group)
         except Exception as err:  # noqa: BLE001  the edge of a tick: one bug, one deployment; the others go on
             await self._park(err)
             return False
@@ -161,8 +173,10 @@ class Run:
             changes += await self._last_good(decision.deployment.revision)
         if changes:
             await self.home.store.write(*changes, epoch=self.home.epoch)
-        before = self.image.targets
+        before, said = self.image.targets, companion(self.image.deployment)
         self.image.apply(decision)
+        if companion(decision.deployment) != said:
+            self.home.moved(decision.deployment)
         news = bool(changes) or self.decision is None or decision.reasons != self.decision.reasons
         self.decision = decision
         if outside is not None:
@@ -209,7 +223,8 @@ class Run:
         seen = outside.observer.seen if outside else {}
         red = outside.alarms.seen if outside else {}
         shifted = outside.shifting.seen if outside and outside.shifting else {}
-        return self.image.snapshot(self.home.epoch, agents, seen, names, red, shifted, self.home.blocked_by(self))
+        blocked, companions = self.home.blocked_by(self), self.home.companions(self.image.deployment)
+        return self.image.snapshot(self.home.epoch, agents, seen, names, red, shifted, blocked, companions)
 
     async def _last_good(self, revision: Revision) -> list[Change]:
         group = await self.home.store.group_by_id(self.image.deployment.group_id)

@@ -1,0 +1,1 @@
+"""SAM templates: what they say of deployments, as groups and functions of this coordinator. Pure."""
