@@ -114,6 +114,7 @@ async def view(home: Coordinator, id: str) -> views.View:
         reasons=home.reasons(id),
         in_service=home.in_service(id),
         agents={name: home.agents.seen(name, row.group_id) for name in targets},
+        told=() if row.platform == "Server" else [line for _, line in await home.store.history(id)],
     )
     events = await home.store.events(id)
     return {**views.deployment(row, targets, seen), "targets": views.targets(row, targets, events, seen)}

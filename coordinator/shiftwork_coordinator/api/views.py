@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Reason
 from shiftwork_coordinator.engine.itinerary import events_of
-from shiftwork_coordinator.model.rows import Deployment, LifecycleEventRow, Target
+from shiftwork_coordinator.model.rows import Deployment, History, LifecycleEventRow, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen
 from shiftwork_coordinator.model.status import DECIDED, ENDED, TargetStatus
 
@@ -27,11 +27,13 @@ OVERVIEW = (
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What only the running coordinator knows: why it waits, what serves, which agents are there."""
+    """What only the running coordinator knows: why it waits, what serves, which agents are there; and `told`, the
+    history, of which the view shows how traffic moved."""
 
     reasons: tuple[Reason, ...] = ()
     in_service: Mapping[str, bool | None] = {}
     agents: Mapping[str, AgentSeen] = {}
+    told: Sequence[History] = ()
 
 
 def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, seen: Seen | None = None) -> View:
@@ -70,6 +72,7 @@ def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, see
         "batch": row.batch,
         "batches": _batches(row, targets or {}),
         "bakeUntil": row.bake_until,
+        "trafficWeights": [_weight(line) for line in seen.told if line.kind == "weight"],
         "waiting": msgspec.to_builtins(list(seen.reasons)),
     }
 
@@ -89,6 +92,11 @@ def _batches(row: Deployment, targets: Mapping[str, Target]) -> int:
     waiting = sum(t.status is TargetStatus.PENDING for t in targets.values())
     size = max(1, len(targets) - row.floor)
     return row.batch + -(-waiting // size)
+
+
+def _weight(line: History) -> View:
+    """The replacement's share of the traffic from this moment on, as it was seen to be in force."""
+    return {"targetId": line.target, "weight": line.data["weight"], "at": line.at}
 
 
 def _error(code: str, message: str) -> View | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from shiftwork_coordinator.cli.follow import Back, Lost, Update
 from shiftwork_coordinator.cli.output import clean, clock_time
 from shiftwork_coordinator.cli.views import Deployment, History
-from shiftwork_coordinator.cli.words import progress, reasons
+from shiftwork_coordinator.cli.words import progress, reasons, share
 from shiftwork_coordinator.ports import Clock
 
 SILENCE = 10.0
@@ -83,5 +83,6 @@ TELLERS: dict[str, Callable[[dict[str, object]], str]] = {
     "deployment": lambda data: f"{'deployment':<18}  {data.get('status', '')}" + _message(data),
     "target": lambda data: f"{'target':<18}  {data.get('status', '')}" + _message(data),
     "halted": lambda data: f"halted: {data.get('code', '')}" + _message(data),
+    "weight": lambda data: f"{share(data.get('weight'))} of the traffic is on the replacement",
     "cut": lambda data: f"{data.get('requests', '?')} requests in flight were cut" + _message(data),
 }

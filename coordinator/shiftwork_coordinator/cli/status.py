@@ -110,7 +110,7 @@ def _rows(found: tuple[Deployment, ...]) -> None:
 def _detail(answer: Answer) -> None:
     from shiftwork_coordinator.cli.output import clean, moment, table
     from shiftwork_coordinator.cli.views import Deployment
-    from shiftwork_coordinator.cli.words import progress, reasons, summary
+    from shiftwork_coordinator.cli.words import progress, reasons, summary, traffic
     from shiftwork_coordinator.clock import SystemClock
 
     view, now = answer.read(Deployment), SystemClock().now()
@@ -121,6 +121,8 @@ def _detail(answer: Answer) -> None:
         ("TARGET", "STATUS", "BATCH", "EVENT", "TIME", "TRAFFIC", "AGENT"),
         [_row(target, now) for target in view.targets],
     )
+    for line in traffic(view):
+        click.echo(line)
     for line in reasons(view, now, most=10):
         click.echo(f"waiting: {line}")
     if view.ended:

@@ -76,6 +76,14 @@ class Waiting(View, frozen=True):
     until: float | None = None
 
 
+class TrafficWeight(View, frozen=True):
+    """The replacement's share, in force since `at`."""
+
+    target_id: str
+    weight: float
+    at: float
+
+
 class Revision(View, frozen=True):
     identity: str = ""
     url: str = ""
@@ -111,6 +119,7 @@ class Deployment(View, frozen=True):
     batches: int = 0
     bake_until: float | None = None
     waiting: tuple[Waiting, ...] = ()
+    traffic_weights: tuple[TrafficWeight, ...] = ()
     targets: tuple[Target, ...] = ()
 
     @property

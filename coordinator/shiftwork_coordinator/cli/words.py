@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shiftwork_coordinator.cli.output import clean, clock_time, duration
-from shiftwork_coordinator.cli.views import Agent, Deployment, Event, Target, Waiting
+from shiftwork_coordinator.cli.views import Agent, Deployment, Event, Target, TrafficWeight, Waiting
 
+BARS = "▁▂▃▄▅▆▇█"
 TAIL_LINES = 12
 TAILS = 3
 """Failed targets whose output is shown; the rest are named."""
@@ -37,6 +38,22 @@ def counts(view: Deployment) -> str:
     shown = [f"{told.get(name, 0)} {name.lower()}" for name in ("Succeeded", "Failed", "Skipped")]
     left = sum(count for name, count in told.items() if name not in ("Succeeded", "Failed", "Skipped"))
     return ", ".join([*shown, f"{left} not finished"] if left else shown)
+
+
+def traffic(view: Deployment) -> list[str]:
+    """A line for each target whose traffic was shifted: the replacement's share, and since when it had it."""
+    return [
+        clean(f"traffic of {name}: " + "  ".join(_step(s) for s in view.traffic_weights if s.target_id == name))
+        for name in dict.fromkeys(step.target_id for step in view.traffic_weights)
+    ]
+
+
+def _step(step: TrafficWeight) -> str:
+    return f"{BARS[round(step.weight * (len(BARS) - 1))]} {share(step.weight)} {clock_time(step.at)}"
+
+
+def share(weight: object) -> str:
+    return f"{weight:.0%}" if isinstance(weight, int | float) else str(weight)
 
 
 def reason(waiting: Waiting, now: float) -> str:

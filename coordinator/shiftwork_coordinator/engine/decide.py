@@ -11,7 +11,7 @@ from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.rollback import rollback, wanted
-from shiftwork_coordinator.engine.shift import assert_weight
+from shiftwork_coordinator.engine.shift import assert_weight, note_way_back
 from shiftwork_coordinator.engine.targets import advance
 from shiftwork_coordinator.engine.traffic import asked_since, assert_traffic
 from shiftwork_coordinator.engine.verdict import Tally
@@ -46,6 +46,8 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
         _judge(draft)
         _start_next(draft)
         _note_capacity(draft)
+        for target in draft.targets.values():
+            note_way_back(draft, target)
         _finish(draft)
     for target in draft.targets.values():
         assert_traffic(draft, target)

@@ -14,6 +14,7 @@ from shiftwork_coordinator.engine.weights import after, pause
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import HookRun, Target
 from shiftwork_coordinator.model.snapshot import Shifted
+from shiftwork_coordinator.model.status import DECIDED
 
 SAME = 0.001
 """Two weights that differ by less are the same: AWS keeps them with finite digits."""
@@ -133,6 +134,13 @@ def _await_weight(draft: Draft, target: Target, weight: float) -> Outcome:
         return Failed("TRAFFIC_SHIFT", f"{weight:.0%} were not in force within {draft.limits.allow_within:g} s: {why}")
     draft.wait("WEIGHT", f"{weight:.0%}: {why}", target.instance, since=target.traffic_since, until=until)
     return WAIT
+
+
+def note_way_back(draft: Draft, target: Target) -> None:
+    """Tells when all traffic is back after its end: no stage waits for that any more."""
+    if target.status in DECIDED and target.weight_since is None and in_force(draft, target):
+        draft.set(target, weight_since=draft.now)
+        draft.tell("weight", target.instance, weight=target.weight)
 
 
 def in_force(draft: Draft, target: Target) -> bool:

@@ -16,7 +16,7 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.api import views
 from shiftwork_coordinator.engine.decision import Reason
 from shiftwork_coordinator.model.config import PREDEFINED
-from shiftwork_coordinator.model.rows import Deployment, LifecycleEventRow, Target
+from shiftwork_coordinator.model.rows import Deployment, History, LifecycleEventRow, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 from shiftwork_coordinator.model.snapshot import AgentSeen, QuietSeen
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
@@ -76,7 +76,8 @@ def covers(documented: Any, sent: Any, where: str = "") -> None:
 def test_it_has_every_documented_field() -> None:
     example = re.search(r"## A deployment\n\n```json\n(.*?)```", DOCUMENTED.read_text(), re.S)
     assert example is not None
-    seen = views.Seen(reasons=(Reason("QUIET", "web-1", "…", 1.0, 31.0),))
+    moved = History("d-1", 1.0, "weight", "orders", {"weight": 0.1})
+    seen = views.Seen(reasons=(Reason("QUIET", "web-1", "…", 1.0, 31.0),), told=(moved,))
     covers(
         shape(json.loads(example[1])),
         shown(deployment(parameters={"WORKERS": "8"}), targets(web_1="InProgress"), seen=seen),

@@ -125,6 +125,16 @@ async def test_status_of_one(fake, cli, view, make_target):
     assert json.loads((await cli("status", ID, "--output", "json")).out) == fake.views[ID]
 
 
+async def test_status_shows_how_traffic_moved(fake, cli, view):
+    moved = [
+        {"targetId": "orders", "weight": weight, "at": at} for weight, at in ((0.1, 1.0), (1.0, 61.0), (0.0, 99.0))
+    ]
+    fake.views[ID] = view() | {"trafficWeights": moved}
+    (line,) = (line for line in (await cli("status", ID)).out.splitlines() if line.startswith("traffic"))
+    first, second, third = line.removeprefix("traffic of orders: ").split("  ")
+    assert [each.split()[:2] for each in (first, second, third)] == [["▂", "10%"], ["█", "100%"], ["▁", "0%"]]
+
+
 async def test_status_without_id_shows_the_latest_when_none_is_active(fake, cli, view):
     def deployments(query):
         return {"deployments": [] if query == {"active": "true"} else [view("Succeeded", targets=[])]}

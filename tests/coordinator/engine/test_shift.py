@@ -227,6 +227,7 @@ def test_it_ends_when_the_traffic_is_back() -> None:
     decision = decide(before, NOW)
     assert (decision.deployment.status, decision.rollback) == (D.STOPPED, None)
     assert "where it was before" in decision.deployment.rollback_note
+    assert [(h.target, h.data) for h in decision.history if h.kind == "weight"] == [("orders", {"weight": 0.0})]
 
 
 def test_one_that_fails_stops_the_others_and_those_that_were_done_are_rolled_back() -> None:
