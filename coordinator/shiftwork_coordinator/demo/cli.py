@@ -30,7 +30,7 @@ def demo_command(scenario: str, instances: int, kind: str | None, output: str, l
     """Start a lab, show SCENARIO under traffic, remove the lab. Exit code 0 when all of it held."""
     if listed:
         for name, each in SCENARIOS.items():
-            click.echo(f"{name:<18}{each.summary}")
+            click.echo(f"{name:<24}{each.summary}")
         return
     try:
         with interrupts.raised():
@@ -45,7 +45,9 @@ def demo_command(scenario: str, instances: int, kind: str | None, output: str, l
 def _show(scenario: Scenario, instances: int, kind: str | None, *, as_json: bool) -> Shown:
     if instances < scenario.fewest:
         raise InvalidRequest(f"cannot show this with {instances} instances: it takes at least {scenario.fewest}")
-    with _lab(instances, kind) as lab:
+    if scenario.aws and kind == "docker":
+        raise InvalidRequest("cannot show this in containers: it needs none; leave --runtime out")
+    with _lab(None if scenario.aws else instances, kind) as lab:
         shown = scenario.run(Stage(lab, _say, sys.stderr if as_json else None))
         if shown.problems:
             lifecycle.runtime_of(lab).keep_logs(lab)
@@ -55,12 +57,18 @@ def _show(scenario: Scenario, instances: int, kind: str | None, *, as_json: bool
 
 
 @contextmanager
-def _lab(instances: int, kind: str | None) -> Iterator[Lab]:
-    """A lab in a directory of its own. Afterwards nothing is left of it but, where something went wrong, its logs."""
+def _lab(instances: int | None, kind: str | None) -> Iterator[Lab]:
+    """A lab in a directory of its own, with AWS's stand-in instead of instances where no number of them is given.
+
+    Afterwards nothing is left of it but, where something went wrong, its logs.
+    """
     directory = Path(tempfile.mkdtemp(prefix="shiftwork-demo-"))
     with ExitStack() as stack:
         stack.push(lambda kind, *_: _end(directory, kind is not None and not issubclass(kind, KeyboardInterrupt)))
-        yield lifecycle.up(directory / "lab", instances, lifecycle.runtime(kind), _say)
+        if instances is None:
+            yield lifecycle.aws_up(directory / "lab", _say)
+        else:
+            yield lifecycle.up(directory / "lab", instances, lifecycle.runtime(kind), _say)
 
 
 def _end(directory: Path, failed: bool) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shiftwork_coordinator.demo import half_at_a_time
+from shiftwork_coordinator.demo import half_at_a_time, lambda_alarm_rollback, lambda_canary
 from shiftwork_coordinator.demo.report import Shown
 from shiftwork_coordinator.demo.stage import Stage
 
 
 class Scenario(NamedTuple):
-    """`fewest` instances are needed to show it."""
+    """`fewest` instances are needed to show it; with `aws` it plays in a lab with AWS's stand-in and none."""
 
     summary: str
     fewest: int
     run: Callable[[Stage], Shown]
+    aws: bool = False
 
 
 DEFAULT = "half-at-a-time"
@@ -24,5 +25,14 @@ SCENARIOS = {
         "v2 reaches one half of the instances, then the other; v3 is broken and rolled back; no request fails",
         2,
         half_at_a_time.run,
+    ),
+    "lambda-canary": Scenario(
+        "a function's traffic moves from v1 to v2, a quarter first; the split is measured",
+        0,
+        lambda_canary.run,
+        aws=True,
+    ),
+    "lambda-alarm-rollback": Scenario(
+        "v2 fails some requests: an alarm turns red, and all traffic goes back", 0, lambda_alarm_rollback.run, aws=True
     ),
 }

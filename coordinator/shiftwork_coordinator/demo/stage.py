@@ -44,12 +44,16 @@ class Stage:
 
     def deploy(self, revision: str) -> View:
         """The ended deployment, whatever its end; its progress is shown by the command itself."""
-        before = {view["deploymentId"] for view in self.deployments()}
         self.say(f"$ shiftwork deploy {application.GROUP_NAME} --revision {revision[:19]}…  ({self.names[revision]})")
-        self.run("deploy", application.GROUP_NAME, "--revision", revision)
+        return self.deployed(self.names[revision], application.GROUP_NAME, "--revision", revision)
+
+    def deployed(self, name: str, *args: str) -> View:
+        """The ended deployment that `shiftwork deploy ARGS` makes; `name` is for people."""
+        before = {view["deploymentId"] for view in self.deployments()}
+        self.run("deploy", *args)
         made = [v for v in self.deployments() if v["deploymentId"] not in before and v["creator"] == "user"]
         if not made:
-            raise Unavailable(f"cannot deploy {self.names[revision]}: `shiftwork deploy` made no deployment")
+            raise Unavailable(f"cannot deploy {name}: `shiftwork deploy` made no deployment")
         return self.ended(made[-1]["deploymentId"])
 
     def begin(self, revision: str) -> str:

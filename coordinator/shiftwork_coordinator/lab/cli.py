@@ -9,6 +9,7 @@ from typing import get_args
 import click
 
 from shiftwork_coordinator.lab import application, bundles, interrupts, lifecycle, plan
+from shiftwork_coordinator.lab.aws import sample
 from shiftwork_coordinator.lab.runtime import Verb
 
 directory_option = click.option(
@@ -29,10 +30,14 @@ def lab_group() -> None:
 @lab_group.command("up")
 @click.option("--instances", default=4, show_default=True, type=click.IntRange(1, plan.MOST))
 @click.option("--runtime", "kind", type=click.Choice(list(lifecycle.RUNTIMES)), help="Default: docker, else process.")
+@click.option("--aws", is_flag=True, help="A stand-in for AWS instead of instances; no Docker is needed.")
 @directory_option
 @output_option
-def up(instances: int, kind: str | None, directory: Path, output: str) -> None:
+def up(instances: int, kind: str | None, aws: bool, directory: Path, output: str) -> None:
     """Start a lab and say how to reach it."""
+    if aws:
+        _up_aws(directory, output)
+        return
     with interrupts.raised():
         lab = lifecycle.up(directory, instances, lifecycle.runtime(kind), _say)
     settings, revisions = application.write(lab), bundles.make_all(lab.directory / "bundles")
@@ -47,6 +52,24 @@ def up(instances: int, kind: str | None, directory: Path, output: str) -> None:
     click.echo(f"  shiftwork apply -f {settings}")
     click.echo(f"  shiftwork push {revisions['v1']} --application {application.APPLICATION}")
     click.echo(f"  shiftwork deploy {application.GROUP_NAME} --revision sha256:…")
+
+
+def _up_aws(directory: Path, output: str) -> None:
+    with interrupts.raised():
+        lab = lifecycle.aws_up(directory, _say)
+        settings = sample.make(lab)
+    if output == "json":
+        click.echo((directory / plan.FILE).read_text())
+        return
+    click.echo(f"The lab runs. AWS's stand-in is at {lab.aws_url}")
+    click.echo("For the shiftwork command, the aws command and every AWS SDK:")
+    for name, value in {**lab.environment(), **lab.aws_environment()}.items():
+        click.echo(f"  export {name}={value}")
+    click.echo(f"To shift the traffic of the function that comes with it ({sample.FUNCTION}, versions 1 and 2):")
+    click.echo(f"  shiftwork apply -f {settings}")
+    click.echo(
+        f"  shiftwork deploy {sample.GROUP_NAME} --function {sample.FUNCTION} --alias {sample.ALIAS} --version 2"
+    )
 
 
 @lab_group.command("down")
@@ -66,11 +89,12 @@ def status(directory: Path, output: str) -> None:
     lab = plan.load(directory)
     statuses = lifecycle.runtime_of(lab).statuses(lab)
     if output == "json":
-        described = {"name": lab.name, "runtime": lab.runtime, "url": lab.url, "balancerUrl": lab.balancer_url}
+        where = {"awsUrl": lab.aws_url} if lab.aws else {"balancerUrl": lab.balancer_url}
+        described = {"name": lab.name, "runtime": lab.runtime, "url": lab.url, **where}
         click.echo(json.dumps({**described, "statuses": statuses}))
         return
     addresses = {instance.name: instance.address for instance in lab.instances}
-    addresses |= {"coordinator": lab.url, "balancer": lab.balancer_url}
+    addresses |= {"coordinator": lab.url, "balancer": lab.balancer_url, "aws": lab.aws_url if lab.aws else ""}
     for name, state in statuses.items():
         click.echo(f"{name:<14}{state:<10}{addresses.get(name, '')}")
 

@@ -17,6 +17,7 @@ import msgspec
 
 from shiftwork_contract.errors import Conflict, InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.lab import first_contact, interrupts, operator, plan
+from shiftwork_coordinator.lab.aws.runtime import AwsProcesses
 from shiftwork_coordinator.lab.docker import Docker
 from shiftwork_coordinator.lab.plan import Instance, Lab
 from shiftwork_coordinator.lab.ports import free_ports
@@ -45,7 +46,15 @@ def runtime(kind: str | None) -> Runtime:
 
 
 def runtime_of(lab: Lab) -> Runtime:
-    return RUNTIMES[lab.runtime]()
+    return AwsProcesses() if lab.aws else RUNTIMES[lab.runtime]()
+
+
+def aws_up(directory: Path, say: Say) -> Lab:
+    """A lab with a stand-in for AWS, which answers. Raises Unavailable where moto is not installed."""
+    where = AwsProcesses()
+    if why := where.unusable():
+        raise Unavailable(f"cannot run a lab with AWS here: {why}")
+    return _up(directory, 0, where, say)
 
 
 def up(directory: Path, count: int, where: Runtime, say: Say) -> Lab:
@@ -54,6 +63,10 @@ def up(directory: Path, count: int, where: Runtime, say: Say) -> Lab:
     When anything goes wrong, KeyboardInterrupt included, what was started is ended again and the logs are kept.
     """
     plan.checked_count(count)
+    return _up(directory, count, where, say)
+
+
+def _up(directory: Path, count: int, where: Runtime, say: Say) -> Lab:
     image = where.prepare(say)
     with ExitStack() as undo:
         lab = _reserve(directory, where, image)
@@ -90,13 +103,17 @@ def _reserve(directory: Path, where: Runtime, image: str) -> Lab:
     if any(directory.iterdir()):
         raise InvalidRequest(f"cannot start a lab in {directory}: it is not empty; name another directory")
     ports = dict(zip(("coordinator", "balancer", "admin"), free_ports(3), strict=True))
-    return Lab(f"shiftwork-lab-{secrets.token_hex(3)}", where.kind, directory.resolve(), ports, (), image=image)
+    name, aws = f"shiftwork-lab-{secrets.token_hex(3)}", isinstance(where, AwsProcesses)
+    return Lab(name, where.kind, directory.resolve(), ports, (), image=image, aws=aws)
 
 
 def _start(where: Runtime, lab: Lab, say: Say) -> Lab:
-    say(f"Starting a coordinator, a load balancer and {len(lab.instances)} instances ({where.kind}) ...")
+    what = "AWS's stand-in" if lab.aws else f"a load balancer and {len(lab.instances)} instances"
+    say(f"Starting a coordinator, {what} ({where.kind}) ...")
     where.start_coordinator(lab)
     lab = _acquainted(where, lab, say)
+    if isinstance(where, AwsProcesses):
+        wait_until(lambda: where.answers(lab), "AWS's stand-in to answer", say)
     _all_of([partial(where.start_balancer, lab), *(partial(_join, where, lab, i) for i in lab.instances)])
     names = {instance.name for instance in lab.instances}
     wait_until(lambda: names <= operator.connected(lab), "all agents to connect", say)

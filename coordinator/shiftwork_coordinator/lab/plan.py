@@ -16,6 +16,7 @@ APP_PORT = 8080
 GATE_PORT = 8081
 GATE_PATH = "/gate/web/production"
 MOST = 200
+REGION = "us-east-1"
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -30,7 +31,8 @@ class Lab(msgspec.Struct, frozen=True, rename="camel"):
     """`url`, `token` and `ca` are how the coordinator is reached from this machine; `ca` is a path.
 
     `name` is unique on this machine: containers, networks and volumes carry it, and so does the environment of every
-    process. `ports` are the ones taken on 127.0.0.1, by what they are for.
+    process. `ports` are the ones taken on 127.0.0.1, by what they are for. With `aws` it has a stand-in for AWS
+    instead of instances and a balancer.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Lab(msgspec.Struct, frozen=True, rename="camel"):
     image: str = ""
     token: str = ""
     containers: dict[str, str] = {}
+    aws: bool = False
 
     @property
     def url(self) -> str:
@@ -50,6 +53,10 @@ class Lab(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def balancer_url(self) -> str:
         return f"http://127.0.0.1:{self.ports['balancer']}"
+
+    @property
+    def aws_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['aws']}"
 
     @property
     def ca(self) -> Path:
@@ -71,12 +78,30 @@ class Lab(msgspec.Struct, frozen=True, rename="camel"):
         """What the `shiftwork` command needs to talk to this lab's coordinator."""
         return {"SHIFTWORK_URL": self.url, "SHIFTWORK_TOKEN": self.token, "SHIFTWORK_CA": str(self.ca)}
 
+    def aws_environment(self) -> dict[str, str]:
+        """What every AWS SDK and the `aws` command need to talk to this lab's stand-in; empty where there is none."""
+        return credentials(self.aws_url) if self.aws else {}
+
+
+def credentials(aws_url: str) -> dict[str, str]:
+    """The environment in which AWS's SDKs and its command talk to the stand-in at this address."""
+    return {
+        "AWS_ENDPOINT_URL": aws_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "LAB",
+        "AWS_SECRET_ACCESS_KEY": "lab",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
 
 def save(lab: Lab) -> None:
     """Afterwards, and after a crash at any point, the file is whole. It holds a token: nobody else may read it."""
     new = lab.directory / (FILE + ".new")
     new.touch(mode=0o600)
     members = {**msgspec.to_builtins(lab, enc_hook=str), "url": lab.url, "balancerUrl": lab.balancer_url}
+    if lab.aws:
+        members["awsUrl"] = lab.aws_url
     new.write_bytes(msgspec.json.format(msgspec.json.encode({**members, "ca": str(lab.ca)})))
     new.rename(lab.directory / FILE)
 

@@ -45,16 +45,11 @@ class Processes:
         return ""
 
     def layout(self, lab: Lab, count: int) -> Lab:
-        socket = _data(lab) / "shiftwork.sock"
-        if len(str(socket)) > LONGEST_SOCKET:
-            raise InvalidRequest(
-                f"cannot start a lab in {lab.directory}: the path of its socket has {len(str(socket))} characters,"
-                f" the limit is {LONGEST_SOCKET}; name a directory with a shorter path (or set TMPDIR to one)"
-            )
+        check_socket(lab)
         net = _free_net(count)
         instances = tuple(Instance(f"web-{n}", f"{net}.{n}") for n in range(1, count + 1))
         for instance in instances:
-            root = _home(lab, instance.name) / "root"
+            root = home(lab, instance.name) / "root"
             (root / "etc").mkdir(parents=True)
             about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name}
             lines = [f"{key}={shlex.quote(value)}\n" for key, value in {**about, "PYTHON": sys.executable}.items()]
@@ -63,31 +58,29 @@ class Processes:
         return msgspec.structs.replace(lab, instances=instances, ports={**lab.ports, **ways})
 
     def start_coordinator(self, lab: Lab) -> None:
-        listen = f"127.0.0.1:{lab.ports['coordinator']}"
-        serve = [_program("shiftwork"), "serve", "--data", str(_data(lab)), "--listen", listen]
-        _keep_running(lab, COORDINATOR, serve)
+        serve(lab)
         _cuts(lab).mkdir(parents=True)
         ports = [f"{i.name}={lab.ports['link:' + i.name]}" for i in lab.instances]
         command = [sys.executable, "-m", links.__name__, str(_cuts(lab)), str(lab.ports["coordinator"]), *ports]
-        _keep_running(lab, LINKS, command)
+        keep_running(lab, LINKS, command)
 
     def on_coordinator(self, lab: Lab, module: str) -> str:
         return processes.output([sys.executable, "-m", module, str(_data(lab))])
 
     def start_instance(self, lab: Lab, instance: Instance, token: str) -> None:
-        home = _home(lab, instance.name)
+        place = home(lab, instance.name)
         url = f"https://127.0.0.1:{lab.ports['link:' + instance.name]}"
-        join = [_program("shiftwork-agent"), "join", url, "--token", token, *_places(home)]
+        join = [_program("shiftwork-agent"), "join", url, "--token", token, *_places(place)]
         processes.output(
-            [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(home / "root")]
+            [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(place / "root")]
         )
-        _keep_running(lab, instance.name, _agent(home))
+        keep_running(lab, instance.name, _agent(place))
 
     def start_balancer(self, lab: Lab) -> None:
-        home = _home(lab, BALANCER)
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "Caddyfile").write_text(_caddy_config(lab))
-        _keep_running(lab, BALANCER, _caddy(home))
+        place = home(lab, BALANCER)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "Caddyfile").write_text(_caddy_config(lab))
+        keep_running(lab, BALANCER, _caddy(place), _own(place))
 
     def balancer_settings(self, lab: Lab) -> dict[str, dict[str, object]]:
         gate = {"port": GATE_PORT, "path": GATE_PATH}
@@ -98,7 +91,7 @@ class Processes:
 
     def statuses(self, lab: Lab) -> Mapping[str, str]:
         names = (COORDINATOR, BALANCER, *(instance.name for instance in lab.instances))
-        return {name: _status(lab, name) for name in names}
+        return {name: status(lab, name) for name in names}
 
     def fault(self, lab: Lab, verb: Verb, target: str) -> None:
         name = target.removeprefix(AGENT)
@@ -107,8 +100,8 @@ class Processes:
         if verb not in SIGNALS:
             _cut(lab, verb, target)
         elif name != target or name == COORDINATOR:
-            _signal_one(lab, name, SIGNALS[verb])
-        elif not processes.send(_home(lab, name), SIGNALS[verb]) and verb == "resume":
+            signal_one(lab, name, SIGNALS[verb])
+        elif not processes.send(home(lab, name), SIGNALS[verb]) and verb == "resume":
             _start_again(lab, name)
 
     def keep_logs(self, lab: Lab) -> None:
@@ -118,20 +111,35 @@ class Processes:
         processes.end_all(lab.directory)
 
 
-def _home(lab: Lab, name: str) -> Path:
+def check_socket(lab: Lab) -> None:
+    socket = _data(lab) / "shiftwork.sock"
+    if len(str(socket)) > LONGEST_SOCKET:
+        raise InvalidRequest(
+            f"cannot start a lab in {lab.directory}: the path of its socket has {len(str(socket))} characters,"
+            f" the limit is {LONGEST_SOCKET}; name a directory with a shorter path (or set TMPDIR to one)"
+        )
+
+
+def serve(lab: Lab, environment: dict[str, str] | None = None) -> None:
+    listen = f"127.0.0.1:{lab.ports['coordinator']}"
+    command = [_program("shiftwork"), "serve", "--data", str(_data(lab)), "--listen", listen]
+    keep_running(lab, COORDINATOR, command, environment)
+
+
+def home(lab: Lab, name: str) -> Path:
     return lab.directory / "hosts" / name
 
 
 def _data(lab: Lab) -> Path:
-    return _home(lab, COORDINATOR) / "data"
+    return home(lab, COORDINATOR) / "data"
 
 
 def _cuts(lab: Lab) -> Path:
-    return _home(lab, LINKS) / "cut"
+    return home(lab, LINKS) / "cut"
 
 
-def _pid_file(lab: Lab, name: str) -> Path:
-    return _home(lab, name) / "pid"
+def pid_file(lab: Lab, name: str) -> Path:
+    return home(lab, name) / "pid"
 
 
 def _agent(home: Path) -> list[str]:
@@ -146,20 +154,26 @@ def _places(home: Path) -> list[str]:
     return ["--config", str(home / "agent.yml"), "--state", str(home / "state")]
 
 
-def _keep_running(lab: Lab, name: str, command: list[str]) -> None:
-    home = _home(lab, name)
-    home.mkdir(parents=True, exist_ok=True)
-    own = {"XDG_DATA_HOME": str(home), "XDG_CONFIG_HOME": str(home)} if name == BALANCER else None
-    processes.keep_running(home, _pid_file(lab, name), command, lab.logs / f"{name}.log", own)
+def keep_running(lab: Lab, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+    place = home(lab, name)
+    place.mkdir(parents=True, exist_ok=True)
+    processes.keep_running(place, pid_file(lab, name), command, lab.logs / f"{name}.log", environment)
 
 
 def _start_again(lab: Lab, name: str) -> None:
-    home = _home(lab, name)
-    _keep_running(lab, name, _caddy(home) if name == BALANCER else _agent(home))
+    place = home(lab, name)
+    if name == BALANCER:
+        keep_running(lab, name, _caddy(place), _own(place))
+    else:
+        keep_running(lab, name, _agent(place))
 
 
-def _signal_one(lab: Lab, name: str, number: signal.Signals) -> None:
-    process = processes.alive(_pid_file(lab, name))
+def _own(place: Path) -> dict[str, str]:
+    return {"XDG_DATA_HOME": str(place), "XDG_CONFIG_HOME": str(place)}
+
+
+def signal_one(lab: Lab, name: str, number: signal.Signals) -> None:
+    process = processes.alive(pid_file(lab, name))
     if process is None:
         raise Unavailable(f"cannot signal {name} of lab {lab.name}: it does not run now")
     process.send_signal(number)
@@ -177,8 +191,8 @@ def _cut(lab: Lab, verb: Verb, target: str) -> None:
     time.sleep(2 * links.LOOK_EVERY)  # seen by then
 
 
-def _status(lab: Lab, name: str) -> str:
-    process = processes.alive(_pid_file(lab, name))
+def status(lab: Lab, name: str) -> str:
+    process = processes.alive(pid_file(lab, name))
     if process is None:
         return "stopped"
     if process.status() == psutil.STATUS_STOPPED:

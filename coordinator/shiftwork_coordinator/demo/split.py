@@ -1,0 +1,55 @@
+"""How an alias shared its invocations out, step by step: what was measured against what was asked for. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shiftwork_coordinator.demo.invocations import Invocation
+from shiftwork_coordinator.lab.aws.recording import Recorded
+
+SIGMAS = 4.0
+"""Standard deviations of the binomial distribution; chance alone leaves them once in 16,000 times."""
+
+
+class Step(msgspec.Struct, frozen=True, rename="camel"):
+    """Of the `invocations` that began and ended while `weight` was in force, `by_replacement` ran the new version."""
+
+    weight: float
+    invocations: int
+    by_replacement: int
+
+    @property
+    def within(self) -> bool:
+        expected = self.invocations * self.weight
+        return abs(self.by_replacement - expected) <= SIGMAS * math.sqrt(expected * (1 - self.weight)) + 1e-9
+
+
+def moves(calls: Sequence[Recorded], replacement: str) -> list[tuple[Recorded, float]]:
+    """Writes of the alias that had an effect, each with the replacement's share after it."""
+    done = [call for call in calls if call.operation == "UpdateAlias" and 200 <= call.status < 300]
+    return [(call, _weight(call.parameters, replacement)) for call in done]
+
+
+def _weight(given: Any, replacement: str) -> float:
+    if given.get("FunctionVersion") == replacement:
+        return 1.0
+    return float((given.get("RoutingConfig") or {}).get("AdditionalVersionWeights", {}).get(replacement, 0.0))
+
+
+def steps(found: Sequence[Invocation], calls: Sequence[Recorded], replacement: str) -> tuple[Step, ...]:
+    """Before the first write, between writes, and after the last."""
+    made = moves(calls, replacement)
+    begins = [(0.0, 0.0), *((call.answered, weight) for call, weight in made)]
+    ends = [*(call.at for call, _ in made), float("inf")]
+    return tuple(
+        _step(found, begin, end, weight, replacement) for (begin, weight), end in zip(begins, ends, strict=True)
+    )
+
+
+def _step(found: Sequence[Invocation], begin: float, end: float, weight: float, replacement: str) -> Step:
+    inside = [one for one in found if one.sent >= begin and one.answered <= end and one.version]
+    return Step(weight, len(inside), sum(one.version == replacement for one in inside))

@@ -1,0 +1,12 @@
+"""The services of which the stand-in knows more than moto, in one table. A further one is one line here."""
+
+from __future__ import annotations
+
+from shiftwork_coordinator.lab.aws.exchange import Handler
+from shiftwork_coordinator.lab.aws.functions import Functions
+from shiftwork_coordinator.lab.aws.metrics import Metrics
+
+
+def table(functions: Functions, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+    """(service, operation) -> who answers; everything else is moto's."""
+    return {**functions.handlers(), **metrics.handlers()}

@@ -1,0 +1,170 @@
+"""The stand-in for AWS: `python -m shiftwork_coordinator.lab.aws.standin PORT MOTO_URL DIRECTORY`.
+
+Every request is told apart, recorded, perhaps harmed, and answered by the service's own handler or by moto. Under
+`/_lab/` it answers for itself: `calls`, `faults`, `settings`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from shiftwork_contract.errors import ShiftworkError
+from shiftwork_coordinator.clock import SystemClock
+from shiftwork_coordinator.lab import plan
+from shiftwork_coordinator.lab.aws import calls, services
+from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, refusal
+from shiftwork_coordinator.lab.aws.faults import Dropped, Fault, Faults
+from shiftwork_coordinator.lab.aws.functions import Functions, Settings
+from shiftwork_coordinator.lab.aws.metrics import Metrics
+from shiftwork_coordinator.lab.aws.moto import HOP, Moto
+from shiftwork_coordinator.lab.aws.recording import Recording
+from shiftwork_coordinator.lab.aws.runner import Runner
+from shiftwork_coordinator.ports import Clock
+
+MOST = 80 << 20
+OWN = "/_lab/"
+NAME = "shiftwork"
+"""What the coordinator's user agent says."""
+
+
+class StandIn:
+    """`url` is its endpoint for every service. `faults`, `recording` and `functions` may be used directly by tests."""
+
+    def __init__(
+        self, upstream: Moto, runner: Runner, clock: Clock, later: Callable[[Any], object], seed: int | None
+    ) -> None:
+        self.clock, self.faults, self.recording = clock, Faults(), Recording()
+        self.metrics = Metrics(upstream, clock)
+        self.functions = Functions(runner, self.metrics, clock, later, seed)
+        self.url = ""
+        self._moto = upstream
+        self._table = services.table(self.functions, self.metrics)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith(OWN):
+            return await self._own(request)
+        asked, at = await _asked(request), self.clock.now()
+        status = 0
+        try:
+            answered = await self._answered(asked)
+            status = answered.status
+        except Dropped:
+            return _cut(request)
+        except ShiftworkError as err:
+            return _response(refusal("ServiceException", err.message, 503))
+        finally:
+            self.recording.add(asked, at, self.clock.now(), status)
+        return _response(answered)
+
+    async def _answered(self, asked: Asked) -> Answer:
+        due = self.faults.due(asked)
+        for fault in (f for f in due if not f.late):
+            if (instead := await self.faults.strike(fault, asked)) is not None:
+                return instead
+        handler = self._table.get((asked.call.service, asked.call.operation))
+        answered = await (handler(asked, self._pass) if handler else self._pass(asked))
+        self.faults.remember(asked, answered)
+        for fault in (f for f in due if f.late):
+            if (instead := await self.faults.strike(fault, asked)) is not None:
+                return instead
+        return answered
+
+    async def _pass(self, asked: Asked) -> Answer:
+        return await self._moto.ask(asked.method, asked.path, asked.headers, asked.body)
+
+    async def _own(self, request: web.Request) -> web.Response:
+        what, given = request.path.removeprefix(OWN), await request.read()
+        try:
+            return web.json_response(body=self._told(request.method, what, request.query, given))
+        except msgspec.MsgspecError as err:
+            return web.json_response({"message": f"cannot take {what}: {err}"}, status=400)
+
+    def _told(self, method: str, what: str, query: Any, given: bytes) -> bytes:
+        if (method, what) == ("GET", "calls"):
+            return msgspec.json.encode(self.recording.calls(by_shiftwork=query.get("by") == NAME))
+        if (method, what) == ("DELETE", "calls"):
+            self.recording.clear()
+        elif (method, what) == ("POST", "faults"):
+            self.faults.add(msgspec.json.decode(given, type=Fault))
+        elif (method, what) == ("DELETE", "faults"):
+            self.faults.clear()
+        elif (method, what) == ("PUT", "settings"):
+            self.functions.settings = msgspec.json.decode(given, type=Settings)
+        elif what:
+            raise msgspec.ValidationError("there are calls (GET, DELETE), faults (POST, DELETE) and settings (PUT)")
+        return b"{}"
+
+
+async def _asked(request: web.Request) -> Asked:
+    body = await request.read()
+    call = calls.parse(request.method, request.raw_path.partition("?")[0], request.query_string, request.headers, body)
+    headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
+    by_shiftwork = NAME in request.headers.get("User-Agent", "")
+    return Asked(call, request.method, request.raw_path, headers, body, by_shiftwork)
+
+
+def _response(answered: Answer) -> web.Response:
+    return web.Response(status=answered.status, body=answered.body, headers=answered.headers)
+
+
+def _cut(request: web.Request) -> web.Response:
+    """What the client sees is a connection that was closed without an answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
+
+
+@asynccontextmanager
+async def running(
+    moto_url: str, directory: Path, port: int = 0, clock: Clock | None = None, seed: int | None = None
+) -> AsyncIterator[StandIn]:
+    """A stand-in that listens on 127.0.0.1; afterwards no function of it runs."""
+    async with aiohttp.ClientSession(auto_decompress=False) as session, asyncio.TaskGroup() as tasks:
+        environment: dict[str, str] = {}
+        runner, begun = Runner(directory, environment), []
+
+        def later(work: Coroutine[Any, Any, Any]) -> None:
+            begun.append(tasks.create_task(_told(work)))
+
+        standin = StandIn(Moto(moto_url, session), runner, clock or SystemClock(), later, seed)
+        app = web.Application(client_max_size=MOST)
+        app.router.add_route("*", "/{path:.*}", standin.handle)
+        server = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await server.setup()
+        await web.TCPSite(server, "127.0.0.1", port).start()
+        standin.url = f"http://127.0.0.1:{server.addresses[0][1]}"
+        environment.update(plan.credentials(standin.url))
+        watching = tasks.create_task(standin.metrics.run())
+        try:
+            yield standin
+        finally:
+            await server.cleanup()
+            for task in (watching, *begun):
+                task.cancel()
+            await runner.close()
+
+
+async def _told(work: Awaitable[Any]) -> None:
+    """An invocation that nobody awaits: what goes wrong with it stands in the log."""
+    try:
+        await work
+    except ShiftworkError as err:
+        print(err.message, file=sys.stderr)
+
+
+async def _serve(port: int, moto_url: str, directory: Path) -> None:
+    async with running(moto_url, directory, port):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
