@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import uvloop
-from tests.bench import bundle, idle, install, latency, proc, race, report, restart, scale
+from tests.bench import aws, bundle, idle, install, latency, proc, race, report, restart, scale
 from tests.bench.figures import Result, plain
 
 PARTS: dict[str, Callable[[Path], AsyncIterator[Result]]] = {
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Path], AsyncIterator[Result]]] = {
     "install": install.measure,
     "restart": restart.measure,
     "bundle": bundle.measure,
+    "aws": aws.measure,
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
