@@ -101,6 +101,7 @@ async def test_what_is_wrong_has_codedeploys_names(site: Any, tmp_path: Path, wa
 
     deployment, hook = waiting
     assert await code(deployment, "d-OTHER.orders.X") == (400, "InvalidLifecycleEventHookExecutionIdException")
+    assert await code("d-OTHER", hook) == (400, "InvalidLifecycleEventHookExecutionIdException")
     assert await code("d-NONE", "d-NONE.orders.X") == (400, "InvalidLifecycleEventHookExecutionIdException")
     assert await code(deployment, hook, "Unknown") == (400, "InvalidLifecycleEventHookExecutionStatusException")
     assert await sdk.code("list_applications") == (400, "UnknownOperationException")
@@ -111,6 +112,9 @@ async def test_only_a_key_that_counts_is_heard(site: Any, tmp_path: Path) -> Non
     assert await Sdk(site, tmp_path, (id, "x" * 40)).code("list_applications") == (400, "InvalidSignatureException")
     unknown = Sdk(site, tmp_path, ("AKIAIOSFODNN7EXAMPLE", secret))
     assert await unknown.code("list_applications") == (400, "UnrecognizedClientException")
+    operator = (await site.operator("admin")).split("_")
+    of_a_person = Sdk(site, tmp_path, (operator[1], operator[2]))
+    assert await of_a_person.code("list_applications") == (400, "UnrecognizedClientException")
     sdk = Sdk(site, tmp_path, (id, secret))
     assert (await sdk.code("list_applications"))[1] == "UnknownOperationException"
     assert (await site.json("DELETE", f"/v1/tokens/{id}", role="admin"))[0] == 200
