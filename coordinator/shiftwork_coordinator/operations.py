@@ -35,7 +35,7 @@ BY_WHAT_IS = frozenset({"ECS"})
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
     """Creates and starts it. Raises InvalidRequest or Conflict before anything is stored or touched."""
     wanted = await drafted(home, asked, who)
-    queue = asked.queue and wanted.deployment.platform not in BY_WHAT_IS
+    queue = asked.queue and may_queue([wanted])
     await refuse_second(home, wanted.group, queue)
     refuse_contended(home, wanted)
     fatal = [p for p in await problems(home, wanted) if p.fatal]
@@ -46,6 +46,11 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
         )
     note = " ignoring alarms" if asked.ignore_alarms else ""
     return await _begin(home, wanted.deployment, wanted.targets, "create", queue=queue, note=note)
+
+
+def may_queue(wanted: Sequence[Drafted]) -> bool:
+    """Whether they may wait for another deployment: not what was drafted from how things stand now."""
+    return all(one.deployment.platform not in BY_WHAT_IS for one in wanted)
 
 
 async def _begin(

@@ -38,7 +38,7 @@ async def create(home: Coordinator, asked: list[CreateDeployment], who: str) -> 
     _check(asked)
     wanted = [await drafted(home, one, who) for one in asked]
     for draft, one in zip(wanted, asked, strict=True):
-        await operations.refuse_second(home, draft.group, one.queue)
+        await operations.refuse_second(home, draft.group, one.queue and operations.may_queue([draft]))
         operations.refuse_contended(home, draft)
     found = await asyncio.gather(*(problems(home, draft) for draft in wanted))
     if fatal := [p.message for each in found for p in each if p.fatal]:
@@ -46,7 +46,8 @@ async def create(home: Coordinator, asked: list[CreateDeployment], who: str) -> 
             f"cannot deploy {len(asked)} groups together: " + "; ".join(fatal), code="INVALID_LAMBDA_CONFIGURATION"
         )
     bound = _bound(wanted)
-    await operations.store_and_start(home, [(d.deployment, d.targets) for d in bound], "create", queue=asked[0].queue)
+    queue = asked[0].queue and operations.may_queue(bound)
+    await operations.store_and_start(home, [(d.deployment, d.targets) for d in bound], "create", queue=queue)
     return [draft.deployment for draft in bound]
 
 
