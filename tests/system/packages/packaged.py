@@ -134,12 +134,12 @@ class Home(Machine):
         self.run("chmod 755 /root/web/start.sh; shiftwork apply -f /root/web.yml")
         self.revision = self.run("shiftwork push /root/web --application web").split()[0]
 
-    def join(self, machine, name):
-        answer = json.loads(self.run(f"shiftwork token create --agent --name {name} --tag Role=web --output json"))
+    def join(self, machine, name, role="web"):
+        answer = json.loads(self.run(f"shiftwork token create --agent --name {name} --tag Role={role} --output json"))
         return machine.run(f"shiftwork-agent join https://{self.name}:7070 --token {answer['token']} --name {name}")
 
-    def begin(self):
-        text = self.run(f"shiftwork deploy web/all --revision {self.revision} --no-wait --output json")
+    def begin(self, group="web/all"):
+        text = self.run(f"shiftwork deploy {group} --revision {self.revision} --no-wait --output json")
         return json.loads(text)["deploymentId"]
 
     def ended(self, deployment):
