@@ -84,7 +84,8 @@ def describe(status: Status, now: float) -> str:
     ]
     rows += [("running", line) for line in running or ["nothing"]]
     rows += [("last", _last(last)) for last in status.last]
-    rows += [("installed", f"{group.group_id}: {group.installed or 'nothing'}") for group in status.groups]
+    names = {last.group_id: last.group for last in status.last}
+    rows += [("installed", f"{names.get(g.group_id, g.group_id)}: {g.installed or 'nothing'}") for g in status.groups]
     rows += [("gate", f"{group}: {_gate(gate)}") for group, gate in status.gates.items()]
     rows += [("disk", _disk(status))]
     rows += [("problem", line) for line in problems(status, now)]
@@ -118,7 +119,8 @@ def _link(status: Status, now: float) -> str:
 
 def _last(last: LastCommand) -> str:
     why = f": {last.message}" if last.message else ""
-    return f"{last.group}: {last.deployment_id} {last.status} at {_moment(last.at)}, revision {last.revision}{why}"
+    has = f", with {last.revision} installed" if last.revision else ""
+    return f"{last.group}: a command of {last.deployment_id} {last.status} at {_moment(last.at)}{has}{why}"
 
 
 def _gate(gate: GateState) -> str:

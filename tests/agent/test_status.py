@@ -44,7 +44,9 @@ def test_the_screen_says_who_it_is_what_runs_and_what_it_keeps() -> None:
     assert text["instance"] == "web-1 (i-1)"
     assert text["link"].startswith("connected to https://c:7070 since ") and text["link"].endswith("(10 min)")
     assert text["running"].startswith("web/production: AfterInstall of d-2 since ")
-    assert "d-1 Failed at" in text["last"] and text["last"].endswith("revision sha256:ab: exit 3 rm")
+    assert text["last"].startswith("web/production: a command of d-1 Failed at ")
+    assert text["last"].endswith(", with sha256:ab installed: exit 3 rm")
+    assert text["installed"] == "web/production: sha256:ab"
     assert text["disk"].startswith("2 revisions, 1.5 MB of at most 5 and 21.5 GB; output 2.0 kB of at most 1.1 GB")
 
 
@@ -74,7 +76,8 @@ async def test_it_works_without_an_agent_and_says_what_ran_last(bench: Bench) ->
     code, text = call(bench.layout.state)
     told = dict(rows(text))
     assert code == 3 and told["agent"].endswith("not running") and "no agent runs on" in told["problem"]
-    assert told["last"].startswith("web/production: d-1 Failed at ") and "exited with code 3" in told["last"]
+    assert told["last"].startswith("web/production: a command of d-1 Failed at ")
+    assert "exited with code 3" in told["last"]
     code, text = call(bench.layout.state, "--output", "json")
     assert json.loads(text)["usage"]["outputBytes"] == len("hello\n")
     with bench.layout.ledger.open("ab") as ledger:
