@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from shiftwork_coordinator.engine.itinerary import PREPARE
 from shiftwork_coordinator.engine.service import in_service
 from shiftwork_coordinator.model.settings import GroupSettings, Health, Instances, Limits
 from shiftwork_coordinator.model.snapshot import AgentSeen
@@ -18,7 +19,7 @@ def judged(agent, now):
     snapshot = SimpleNamespace(
         deployment=SimpleNamespace(settings=SETTINGS), agents={"web-1": agent}, balancers=(), traffic={}, health={}
     )
-    return in_service(snapshot, TARGET, (), now).value
+    return in_service(snapshot, TARGET, (PREPARE,), now).value
 
 
 @pytest.mark.parametrize(("now", "expected"), [(1001.0, None), (1059.0, None), (1061.0, False)])

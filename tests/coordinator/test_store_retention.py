@@ -21,6 +21,7 @@ from shiftwork_coordinator.model.rows import (
     Deployment,
     Group,
     History,
+    HookRun,
     Installed,
     LifecycleEventRow,
     Request,
@@ -125,6 +126,7 @@ async def test_everything_of_a_deployment_goes_with_it_and_nothing_of_another(pl
     for id in ("d-1", "d-2"):
         command = Command(f"{id}.web-1.1", id, "g-1", "web", "production", 1, revision("f"))
         rows = (Request(id), Target(id, "web-1"), CommandRow(command, "web-1", 1, 1.0), Asked(id, "web-1", "register"))
+        rows += (HookRun(id, "web-1", "BeforeAllowTraffic", f"{id}.web-1.BeforeAllowTraffic", "check", 1.0),)
         event = PutEvent(id, "web-1", 0, LifecycleEventRow("Install", EventStatus.SUCCEEDED))
         await place.store.write(
             *(Put(row) for row in rows), event, Add(History(id, 1.0, "x")), Audit("me", "x", id, 1.0)

@@ -73,7 +73,6 @@ AUTHORIZATION = dict(REQUEST.headers)["Authorization"]
         Request("POST", "/x?a=b", REQUEST.headers, REQUEST.body),
         changed(REQUEST, "authorization", AUTHORIZATION.replace("eu-west-1", "us-east-1")),
         changed(REQUEST, "authorization", AUTHORIZATION[:-64] + "0" * 64),
-        changed(REQUEST, "authorization", AUTHORIZATION[:-64] + "é"),
     ],
 )
 def test_what_was_changed_on_the_way_is_refused(forged: Request) -> None:
@@ -114,6 +113,7 @@ def test_the_scopes_date_must_be_the_headers() -> None:
         ("", "MissingAuthenticationTokenException"),
         ("Bearer swt_1", sigv4.INCOMPLETE),
         ("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host;x-amz-date, Signature=0", sigv4.INCOMPLETE),
+        (AUTHORIZATION[:-64] + "é", sigv4.INCOMPLETE),
         (AUTHORIZATION.replace("host;", ""), sigv4.INCOMPLETE),
         (AUTHORIZATION.replace("x-amz-date;", ""), sigv4.INCOMPLETE),
         (AUTHORIZATION.replace("/codedeploy/", "/s3/"), sigv4.WRONG),

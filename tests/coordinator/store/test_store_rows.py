@@ -29,16 +29,21 @@ from shiftwork_coordinator.model.rows import (
     Group,
     Health,
     History,
+    HookRun,
     Installed,
     Instance,
+    JoinRequest,
     LifecycleEventRow,
+    Pin,
     Request,
     StoredRevision,
     Target,
     Token,
+    TrustedRole,
 )
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 from shiftwork_coordinator.model.status import DeploymentStatus
+from shiftwork_coordinator.model.upgrades import AgentPackage, AgentUpgrade, AgentUpgradeTarget
 from shiftwork_coordinator.store import (
     Add,
     Audit,
@@ -75,6 +80,13 @@ ROWS = (
     StoredRevision("web", REVISION, 10, 2, 4.0),
     Instance("web-1", tags={"Role": "web"}),
     Token("t1", "agent", "hash", 1.0, uses_left=1),
+    HookRun("d-1", "orders", "BeforeAllowTraffic", "d-1.orders.BeforeAllowTraffic", "check", 1.0, status="Failed"),
+    Pin(Revision("sha256:" + "b" * 64, "s3://bucket/key?versionId=1", etag="e"), 5.0),
+    TrustedRole("r1", "123456789012", "web-*", {"Role": "web"}),
+    JoinRequest("sha256:f", "web-2", "csr", state="approved"),
+    AgentPackage("0.2.0", "deb", "x86_64", "c" * 64, 13),
+    AgentUpgrade("u-1", "0.2.0", 4),
+    AgentUpgradeTarget("u-1", "web-1", code="TIMEOUT"),
 )
 
 
@@ -104,6 +116,13 @@ async def test_rows_come_back_as_they_went_in(store: Store) -> None:
         await store.revision("web", REVISION.identity),
         await store.instance("web-1"),
         await store.token("t1"),
+        (await store.hook_runs("d-1"))["orders", "BeforeAllowTraffic"],
+        *await store.pins("s3://bucket/key?versionId=1"),
+        *await store.trusted_roles(),
+        *await store.join_requests(),
+        *await store.packages(),
+        await store.agent_upgrade("u-1"),
+        (await store.agent_upgrade_targets("u-1"))["web-1"],
     )
     assert found == ROWS
 
