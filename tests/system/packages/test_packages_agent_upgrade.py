@@ -26,8 +26,8 @@ rm __pycache__/daemon.*; echo 'raise SystemExit("this one cannot start")' >daemo
 cd /root && dpkg-deb -Zgzip -z1 -b broken broken.deb
 """
 LOCK = """\
-use Fcntl; open(F, ">>", "/var/lib/dpkg/lock") or die; fcntl(F, F_SETLK, pack("s s x4 q q i x4", F_WRLCK)) or die;
-open(P, ">", "/run/locked"); print P $$; close P; sleep 600"""
+use Fcntl; open(F, ">>", "/var/lib/dpkg/lock") or die; $l = pack("s s x4 q q i x4", F_WRLCK);
+fcntl(F, F_SETLK, $l) or die; open(P, ">", "/run/locked"); print P $$; close P; sleep 600"""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,8 @@ def test_hooks_and_applications_live_through_an_upgrade(home, webs):
     """The package manager is kept waiting until the hook runs, as by somebody else who installs something."""
     web, other = webs
     application, before = web.run("cat /srv/pid"), web.status()["pid"]
-    web.run(f"perl -e '{LOCK}' >/dev/null 2>&1 & until [ -s /run/locked ]; do sleep 0.1; done; touch /srv/hold")
+    locked = 'timeout 30 sh -c "until [ -s /run/locked ]; do sleep 0.1; done"'
+    web.run(f"perl -e '{LOCK}' >/dev/null 2>&1 & {locked} && touch /srv/hold")
     code, said = upgrade(home, f"--package /packages/shiftwork-agent_{OLD}_*.deb --version {NEW} --no-wait")
     assert code == 0, said
     until(lambda: "dpkg" in web.attempt("cat /var/lib/shiftwork-agent/upgrade/log")[1], "the package manager to wait")
