@@ -23,7 +23,7 @@ cd /root && dpkg-deb -R /packages/shiftwork-agent_{NEW}_*.deb broken
 sed -i 's/^Version: .*/Version: {BROKEN}/' broken/DEBIAN/control
 cd broken/opt/shiftwork-agent/lib/python*/site-packages/shiftwork_agent
 rm __pycache__/daemon.*; echo 'raise SystemExit("this one cannot start")' >daemon.py
-cd /root && dpkg-deb -Zgzip -z1 -b broken broken.deb
+cd /root && dpkg-deb -Zgzip -z1 -b broken broken.deb && rm -r broken
 """
 LOCK = """\
 use Fcntl; open(F, ">>", "/var/lib/dpkg/lock") or die; $l = pack("s s x4 q q i x4", F_WRLCK);
