@@ -123,6 +123,7 @@ class Link:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as session:
             while not self._closed:
                 await self._one_link(session, next(self._urls))
+                _forget_cancellations()
                 await self._pause(next(self._delays))
 
     async def _pause(self, seconds: float) -> None:
@@ -270,3 +271,11 @@ def _about_clocks(group: BaseExceptionGroup[Exception], now: float) -> str:
     return (
         f"; this host's clock says {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(now))}: set it if that is wrong"
     )
+
+
+def _forget_cancellations() -> None:
+    """A TaskGroup that ends with a failure leaves its own request to cancel us counted (Python 3.11). With that count
+    `asyncio.timeout` takes its own end for a stop (before 3.11.4), and the agent would never try again."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -28,7 +28,7 @@ LAST = 4096
 """Bytes of the end of an output that was cut."""
 
 _WAIT = (signal.SIGCHLD, signal.SIGUSR1)
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def main() -> None:

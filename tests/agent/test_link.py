@@ -59,6 +59,29 @@ async def test_a_stop_at_the_very_moment_of_a_lost_link_is_heeded(bench: Bench) 
         assert done
 
 
+async def test_no_cancellation_is_counted_when_it_tries_again(bench: Bench) -> None:
+    counted: list[int] = []
+
+    async def lost(session: object, url: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        counted.append(task.cancelling())
+        task.cancel()  # as Python 3.11 leaves it behind
+        raise LinkLost("gone")
+
+    async with bench.agent() as agent:
+        link = Link(("http://x",), None, agent.outbox, agent, agent.clock)
+        link._session = lost  # type: ignore[method-assign]
+        link._delays = iter([0.0] * 100)
+        running = asyncio.ensure_future(link.run())
+        async with asyncio.timeout(5):
+            while len(counted) < 3 and not running.done():
+                await asyncio.sleep(0.01)
+        link.close()
+        running.cancel()
+    assert counted[:3] == [0, 0, 0]
+
+
 async def test_a_half_open_link_is_noticed(bench: Bench) -> None:
     """The coordinator's end reads nothing and answers nothing, pings included."""
     silent, over = asyncio.Event(), asyncio.Event()
