@@ -11,7 +11,7 @@ from shiftwork_coordinator.engine.actions import Arrange
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
-from shiftwork_coordinator.engine.shift import in_force, promoted_since
+from shiftwork_coordinator.engine.shift import ask, in_force, promoted_since
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
@@ -112,17 +112,8 @@ def assert_arranged(draft: Draft, target: Target) -> None:
     target = _abandoned(draft, target)
     if target.arranged is None:
         return
-    asked_at, seen = _asked_at(draft, target), draft.snapshot.shifted.get(target.instance)
-    if asked_at is not None and (seen is None or seen.asked_at < asked_at or _holds(draft, target)):
-        return
-    if asked_at is not None and draft.now < asked_at + ASK_AGAIN:
-        draft.wake(asked_at + ASK_AGAIN)
-        return
-    row = draft.snapshot.asked.get((target.instance, "arrange"))
-    if row is not None and row.next_try is not None and row.next_try > draft.now:
-        draft.wake(row.next_try)
-        return
-    draft.act(Arrange(target.instance, target.arranged))
+    wanted = Arrange(target.instance, target.arranged)
+    ask(draft, wanted, _asked_at(draft, target), ASK_AGAIN, shown=_holds(draft, target))
 
 
 def _abandoned(draft: Draft, target: Target) -> Target:

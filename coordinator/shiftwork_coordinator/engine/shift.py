@@ -7,7 +7,7 @@ a reading shows it, so no step is ever early, and a restart in the middle of a w
 from __future__ import annotations
 
 from shiftwork_contract.lifecycle import EventStatus
-from shiftwork_coordinator.engine.actions import Invoke, SetWeight
+from shiftwork_coordinator.engine.actions import Arrange, Invoke, SetWeight
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
 from shiftwork_coordinator.engine.weights import after, pause
@@ -165,17 +165,24 @@ def assert_weight(draft: Draft, target: Target) -> None:
     weight = target.weight
     if weight is None:
         return
-    asked_at, seen = _asked_at(draft, target), draft.snapshot.shifted.get(target.instance)
-    if asked_at is not None and (seen is None or seen.asked_at < asked_at or _shows(seen, weight)):
+    seen = draft.snapshot.shifted.get(target.instance)
+    shown = seen is not None and _shows(seen, weight)
+    ask(draft, SetWeight(target.instance, weight), _asked_at(draft, target), ASK_AGAIN, shown=shown)
+
+
+def ask(draft: Draft, action: SetWeight | Arrange, asked_at: float | None, again: float, *, shown: bool) -> None:
+    """Asks when that was not done yet, and again each `again` seconds while readings from after it do not show it."""
+    seen = draft.snapshot.shifted.get(action.instance)
+    if asked_at is not None and (seen is None or seen.asked_at < asked_at or shown):
         return
-    if asked_at is not None and draft.now < asked_at + ASK_AGAIN:
-        draft.wake(asked_at + ASK_AGAIN)
+    if asked_at is not None and draft.now < asked_at + again:
+        draft.wake(asked_at + again)
         return
-    row = draft.snapshot.asked.get((target.instance, "weight"))
+    row = draft.snapshot.asked.get((action.instance, action.verb))
     if row is not None and row.next_try is not None and row.next_try > draft.now:
         draft.wake(row.next_try)
         return
-    draft.act(SetWeight(target.instance, weight))
+    draft.act(action)
 
 
 def settle_weight(draft: Draft, target: Target) -> None:
