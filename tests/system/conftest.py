@@ -14,7 +14,7 @@ from shiftwork_coordinator.demo.stage import Stage, command
 from shiftwork_coordinator.lab import bundles, lifecycle
 
 INSTANCES = 4
-LIMITS = {"offline_for": "20s", "silent_after": "5s"}
+LIMITS = {"offline_for": "20s"}
 
 
 def usable(kind):
