@@ -54,12 +54,16 @@ class GroupState(msgspec.Struct, frozen=True, rename="camel"):
 
 class HostFacts(msgspec.Struct, frozen=True, rename="camel"):
     """What the host is: `machine` as `uname -m` says, `system` and `version` as /etc/os-release does (`debian`, `12`).
-    `package` is the format in which the agent was installed, empty when it came otherwise."""
+    `package` is the format in which the agent was installed, empty when it came otherwise. The last three are those
+    of an EC2 instance, as its metadata service told the agent."""
 
     machine: str = ""
     system: str = ""
     version: str = ""
     package: Literal["", "deb", "rpm"] = ""
+    instance_id: str = ""
+    region: str = ""
+    zone: str = ""
 
 
 class Hello(Message, frozen=True, tag=True):

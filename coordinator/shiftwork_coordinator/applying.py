@@ -194,7 +194,7 @@ def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs:
         _refuse_of_services(name, settings)
         if not settings.instances.tags and not settings.instances.names:
             raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
-    Balancing("check", settings, {}, Agents(home.clock, lambda instance: None), home.epoch)
+    Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
 
 
 def _check_alarms(name: str, settings: GroupSettings) -> None:

@@ -88,7 +88,7 @@ def refuse_impossible(config: DeploymentConfig, total: int) -> None:
 
 
 def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Target]:
-    return [Target(deployment.id, i.name, address=i.address, look=first_look(deployment)) for i in instances]
+    return [Target(deployment.id, i.name, i.address, i.cloud_id, look=first_look(deployment)) for i in instances]
 
 
 def of_resources(deployment: Deployment, resources: Sequence[Resource], hooks: dict[str, str]) -> Deployment:
@@ -167,7 +167,7 @@ def _reversed(targets: Mapping[str, Target], wanted: Rollback) -> str:
 
 
 def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, now: float) -> Target:
-    row = Target(deployment.id, target.instance, address=target.address, look=first_look(deployment))
+    row = Target(deployment.id, target.instance, target.address, target.cloud_id, look=first_look(deployment))
     if target.resource is not None:
         row = replace(row, resource=reversed_resource(target.resource, token_of(deployment, target.instance)))
     why = wanted.skip.get(target.instance)

@@ -26,7 +26,7 @@ async def plan(home: Coordinator, asked: CreateDeployment, group: Group | None =
     found = await drafted(home, asked, "plan", group)
     deployment = found.deployment
     targets = {t.instance: t for t in found.targets}
-    balancing = _balancing(home, deployment, found.instances)
+    balancing = _balancing(home, found)
     try:
         wrong = await problems(home, found)
         wrong += _agent_problems(home, found.instances)
@@ -77,9 +77,9 @@ async def _seen_now(home: Coordinator, balancing: Balancing) -> dict[str, tuple[
     return dict(observer.seen)
 
 
-def _balancing(home: Coordinator, deployment: Deployment, instances: list[Instance]) -> Balancing:
-    addresses = {i.name: i.address for i in instances}
-    return Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
+def _balancing(home: Coordinator, found: Drafted) -> Balancing:
+    deployment, targets = found.deployment, [t for t in found.targets if t.resource is None]
+    return Balancing(deployment.group_id, deployment.settings, targets, home.agents, home.epoch)
 
 
 async def problems(home: Coordinator, wanted: Drafted) -> list[Problem]:
@@ -87,7 +87,7 @@ async def problems(home: Coordinator, wanted: Drafted) -> list[Problem]:
     if shifter := shifters.connect(wanted.deployment.settings):
         gradual = not isinstance(wanted.deployment.config.traffic, AllAtOnce)
         return list(await shifter.check([t.resource for t in wanted.targets if t.resource], gradual=gradual))
-    balancing = _balancing(home, wanted.deployment, wanted.instances)
+    balancing = _balancing(home, wanted)
     try:
         return await _checked(balancing)
     finally:

@@ -49,13 +49,14 @@ class TrafficState(StrEnum):
 class Server(msgspec.Struct, frozen=True):
     """An instance as a balancer may know it: by `name` (explicit, default the instance's), else by address and port.
 
-    `port` 0 stands for any port of that address.
+    `port` 0 stands for any port of that address. `cloud_id` is EC2's id of it, empty elsewhere.
     """
 
     instance: str
     name: str
     address: str = ""
     port: int = 0
+    cloud_id: str = ""
 
 
 class Reading(msgspec.Struct, frozen=True):

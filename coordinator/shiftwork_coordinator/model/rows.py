@@ -8,6 +8,7 @@ Times are Unix times in seconds from the coordinator's clock.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,8 @@ from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
+
+EC2_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
 
 class Row(msgspec.Struct, frozen=True, rename="camel"):
@@ -125,6 +128,7 @@ class Target(Row, frozen=True):
     deployment_id: str
     instance: str
     address: str = ""
+    cloud_id: str = ""
     status: TargetStatus = TargetStatus.PENDING
     stage: int = 0
     stage_since: float = 0.0
@@ -296,6 +300,11 @@ class Instance(Row, frozen=True):
     features: tuple[str, ...] = ()
     host: HostFacts = HostFacts()
     last_seen: float | None = None
+
+    @property
+    def cloud_id(self) -> str:
+        """EC2's id of it, empty elsewhere. A name that is an id goes before what the agent tells."""
+        return self.name if EC2_ID.fullmatch(self.name) else self.host.instance_id
 
 
 class TrustedRole(Row, frozen=True):

@@ -20,10 +20,19 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class Instances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Union of `names` and of what matches `tags`: every key (AND) with one of its values (OR)."""
+    """Union of `names`, of the joined instances that match `tags`, and of what EC2 has: `ids`, members of the groups
+    `autoscaling`, and what matches `ec2_tags`. Tags match with every key (AND) and one of its values (OR)."""
 
     tags: dict[str, list[str]] = {}
     names: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    autoscaling: tuple[str, ...] = ()
+    ec2_tags: dict[str, list[str]] = {}
+
+    @property
+    def in_ec2(self) -> bool:
+        """Whether EC2 has to be asked who is meant."""
+        return bool(self.ids or self.autoscaling or self.ec2_tags)
 
 
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import SetGate
 from shiftwork_coordinator.balancers import connect, gate_point
 from shiftwork_coordinator.balancers.gate import GatePoint
+from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.settings import GroupSettings, health_for
 from shiftwork_coordinator.ports import LoadBalancer, Server
 from shiftwork_coordinator.shell.agents import Agents, GroupGates
@@ -15,15 +16,14 @@ from shiftwork_coordinator.shell.observe import Balancer
 
 
 class Balancing:
-    """`servers` are the instances as balancers know them. Nothing is asked or touched by making one."""
+    """`servers` are the targets as balancers know them. Nothing is asked or touched by making one."""
 
     def __init__(
-        self, group_id: str, settings: GroupSettings, addresses: Mapping[str, str], agents: Agents, epoch: int
+        self, group_id: str, settings: GroupSettings, targets: Iterable[Target], agents: Agents, epoch: int
     ) -> None:
         self._group_id, self._settings, self._epoch = group_id, settings, epoch
         self.servers = {
-            name: Server(instance=name, name=name, address=address, port=settings.port or 0)
-            for name, address in addresses.items()
+            t.instance: Server(t.instance, t.instance, t.address, settings.port or 0, t.cloud_id) for t in targets
         }
         given = [(kind, options) for entry in settings.load_balancers for kind, options in entry.items()]
         self._point = common_gate(given)

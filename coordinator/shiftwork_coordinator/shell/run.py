@@ -341,9 +341,9 @@ class Outside:
 
     def __init__(self, run: Run, group: asyncio.TaskGroup) -> None:
         home, deployment = run.home, run.image.deployment
-        addresses = {t.instance: t.address for t in run.image.targets.values()}
         self._group, self._id = group, run.id
-        self.at = Balancing(deployment.group_id, deployment.settings, addresses, home.agents, home.epoch)
+        targets = run.image.targets.values()
+        self.at = Balancing(deployment.group_id, deployment.settings, targets, home.agents, home.epoch)
         servers = list(self.at.servers.values())
         self.observer = TrafficObserver(self.at.balancers, servers, home.clock, run.hurried, run.wake)
         self._performer = Performer(run.id, self.at.balancers, self.at.servers, home.clock, home.may_call, run.record)
