@@ -1,7 +1,7 @@
 """The stand-in for AWS: `python -m shiftwork_coordinator.lab.aws.standin PORT MOTO_URL DIRECTORY`.
 
 Every request is told apart, recorded, perhaps harmed, and answered by the service's own handler or by moto. Under
-`/_lab/` it answers for itself: `calls`, `faults`, `settings`.
+`/_lab/` it answers for itself.
 """
 
 from __future__ import annotations
@@ -21,37 +21,46 @@ from shiftwork_contract.errors import ShiftworkError
 from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.lab import plan
 from shiftwork_coordinator.lab.aws import calls, services
+from shiftwork_coordinator.lab.aws.balancing import router
+from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
 from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, refusal
-from shiftwork_coordinator.lab.aws.faults import Dropped, Fault, Faults
-from shiftwork_coordinator.lab.aws.functions import Functions, Settings
+from shiftwork_coordinator.lab.aws.faults import Dropped, Faults
+from shiftwork_coordinator.lab.aws.functions import Functions
 from shiftwork_coordinator.lab.aws.metrics import Metrics
 from shiftwork_coordinator.lab.aws.moto import HOP, Moto
+from shiftwork_coordinator.lab.aws.own import NAME, Own
 from shiftwork_coordinator.lab.aws.recording import Recording
 from shiftwork_coordinator.lab.aws.runner import Runner
 from shiftwork_coordinator.ports import Clock
 
 MOST = 80 << 20
 OWN = "/_lab/"
-NAME = "shiftwork"
-"""What the coordinator's user agent says."""
 
 
 class StandIn:
-    """`url` is its endpoint for every service. `faults`, `recording` and `functions` may be used directly by tests."""
+    """`url` is its endpoint for every service. What is public may be used directly by tests."""
 
     def __init__(
-        self, upstream: Moto, runner: Runner, clock: Clock, later: Callable[[Any], object], seed: int | None
+        self,
+        upstream: Moto,
+        runner: Runner,
+        requests: aiohttp.ClientSession,
+        clock: Clock,
+        later: Callable[[Any], object],
+        seed: int | None,
     ) -> None:
         self.clock, self.faults, self.recording = clock, Faults(), Recording()
         self.metrics = Metrics(upstream, clock)
         self.functions = Functions(runner, self.metrics, clock, later, seed)
+        self.balancing = Balancing(upstream, requests, clock, seed)
         self.url = ""
         self._moto = upstream
-        self._table = services.table(self.functions, self.metrics)
+        self._own = Own(self.recording, self.faults, self.functions, self.balancing)
+        self._table = services.table(self.functions, self.metrics, self.balancing)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path.startswith(OWN):
-            return await self._own(request)
+            return await self._owned(request)
         asked, at = await _asked(request), self.clock.now()
         status = 0
         try:
@@ -81,27 +90,12 @@ class StandIn:
     async def _pass(self, asked: Asked) -> Answer:
         return await self._moto.ask(asked.method, asked.path, asked.headers, asked.body)
 
-    async def _own(self, request: web.Request) -> web.Response:
+    async def _owned(self, request: web.Request) -> web.Response:
         what, given = request.path.removeprefix(OWN), await request.read()
         try:
-            return web.json_response(body=self._told(request.method, what, request.query, given))
+            return web.json_response(body=self._own.answer(request.method, what, request.query, given))
         except msgspec.MsgspecError as err:
-            return web.json_response({"message": f"cannot take {what}: {err}"}, status=400)
-
-    def _told(self, method: str, what: str, query: Any, given: bytes) -> bytes:
-        if (method, what) == ("GET", "calls"):
-            return msgspec.json.encode(self.recording.calls(by_shiftwork=query.get("by") == NAME))
-        if (method, what) == ("DELETE", "calls"):
-            self.recording.clear()
-        elif (method, what) == ("POST", "faults"):
-            self.faults.add(msgspec.json.decode(given, type=Fault))
-        elif (method, what) == ("DELETE", "faults"):
-            self.faults.clear()
-        elif (method, what) == ("PUT", "settings"):
-            self.functions.settings = msgspec.json.decode(given, type=Settings)
-        elif what:
-            raise msgspec.ValidationError("there are calls (GET, DELETE), faults (POST, DELETE) and settings (PUT)")
-        return b"{}"
+            return web.json_response({"message": f"cannot take {request.method} {what}: {err}"}, status=400)
 
 
 async def _asked(request: web.Request) -> Asked:
@@ -128,14 +122,18 @@ async def running(
     moto_url: str, directory: Path, port: int = 0, clock: Clock | None = None, seed: int | None = None
 ) -> AsyncIterator[StandIn]:
     """A stand-in that listens on 127.0.0.1; afterwards no function of it runs."""
-    async with aiohttp.ClientSession(auto_decompress=False) as session, asyncio.TaskGroup() as tasks:
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        router.session() as requests,
+        asyncio.TaskGroup() as tasks,
+    ):
         environment: dict[str, str] = {}
         runner, begun = Runner(directory, environment), []
 
         def later(work: Coroutine[Any, Any, Any]) -> None:
             begun.append(tasks.create_task(_told(work)))
 
-        standin = StandIn(Moto(moto_url, session), runner, clock or SystemClock(), later, seed)
+        standin = StandIn(Moto(moto_url, session), runner, requests, clock or SystemClock(), later, seed)
         app = web.Application(client_max_size=MOST)
         app.router.add_route("*", "/{path:.*}", standin.handle)
         server = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -143,13 +141,14 @@ async def running(
         await web.TCPSite(server, "127.0.0.1", port).start()
         standin.url = f"http://127.0.0.1:{server.addresses[0][1]}"
         environment.update(plan.credentials(standin.url))
-        watching = tasks.create_task(standin.metrics.run())
+        watching = [tasks.create_task(work()) for work in (standin.metrics.run, standin.balancing.targets.run)]
         try:
             yield standin
         finally:
             await server.cleanup()
-            for task in (watching, *begun):
+            for task in (*watching, *begun):
                 task.cancel()
+            await standin.balancing.router.close()
             await runner.close()
 
 
