@@ -30,6 +30,8 @@ REFUSED = {
 """The code of a refusal whose problem has none of its own."""
 BY_WHAT_IS = frozenset({"ECS"})
 """Platforms whose deployments begin with what stands there at their creation: they cannot be queued."""
+WAITS = frozenset({"BAKE", "READY", "SHIFT", "ORIGINALS"})
+"""Codes of the reasons that `continue` ends."""
 
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
@@ -123,7 +125,8 @@ def _elsewhere(run: Run, wanted: Drafted) -> bool:
 async def stop_deployment(
     home: Coordinator, deployment_id: str, *, now: bool, rollback: bool | None, who: str
 ) -> Deployment:
-    """Nothing new starts from here on; with `now` a running hook is ended too. Asking again may only sharpen it."""
+    """Nothing new starts from here on; with `now` a running hook is ended too. Asking again may only sharpen it. What
+    was deployed together is stopped together."""
 
     def sharper(request: Request) -> Request:
         stop: Literal["stop", "now"] = "now" if now or request.stop == "now" else "stop"
@@ -131,25 +134,42 @@ async def stop_deployment(
         return replace(request, stop=stop, stop_by=who, stop_rollback=wanted)
 
     run = await _running(home, deployment_id, "stop")
-    await run.request(sharper)
+    if rollback is False and (others := run.image.deployment.together):
+        raise InvalidRequest(
+            f"cannot stop {deployment_id} without rolling back: it was deployed together with {', '.join(others)}, and"
+            " none of them may keep what it did; leave --no-rollback out"
+        )
+    for one in _with_companions(home, run):
+        await one.request(sharper)
     about = f"{deployment_id} now={now} rollback={rollback}"
     await home.store.write(Audit(who, "deployment.stop", about, home.clock.now()), epoch=home.epoch)
     return run.image.deployment
 
 
 async def continue_deployment(home: Coordinator, deployment_id: str, *, who: str) -> Deployment:
-    """Ends the wait or bake that it is in."""
+    """Ends the wait or bake that it is in, and those of what was deployed together with it."""
     run = await _running(home, deployment_id, "continue")
-    if not any(reason.code in ("BAKE", "READY", "SHIFT", "ORIGINALS") for reason in home.reasons(deployment_id)):
+    waiting = [one for one in _with_companions(home, run) if _may_continue(home, one)]
+    if not waiting:
         raise Conflict(
             f"cannot continue {deployment_id}: it is neither baking, nor between two steps, nor waiting for a person,"
             f" nor keeping originals; see `shiftwork why {deployment_id}`",
             code="DeploymentIsNotInReadyStateException",
         )
     at = home.clock.now()
-    await run.request(lambda request: replace(request, proceed_at=at))
-    await home.store.write(Audit(who, "deployment.continue", deployment_id, at), epoch=home.epoch)
+    for one in waiting:
+        await one.request(lambda request: replace(request, proceed_at=at))
+        await home.store.write(Audit(who, "deployment.continue", one.id, at), epoch=home.epoch)
     return run.image.deployment
+
+
+def _may_continue(home: Coordinator, run: Run) -> bool:
+    return any(reason.code in WAITS for reason in home.reasons(run.id))
+
+
+def _with_companions(home: Coordinator, run: Run) -> list[Run]:
+    """The deployment, and those that were created with it and have not ended: they are steered as one."""
+    return [run, *(home.runs[id] for id in run.image.deployment.together if id in home.runs)]
 
 
 async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str) -> Deployment:

@@ -18,7 +18,10 @@ from shiftwork_contract.revision import BundleType, Revision, Signed
 from shiftwork_contract.statement import facts, fitting
 from shiftwork_coordinator.model.rows import StoredRevision
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.store import Audit, Bundles, Put
+from shiftwork_coordinator.store import Audit, Bundles, Put, Store
+
+SHOWN = 20
+"""Applications that an error names."""
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -28,6 +31,18 @@ class Push(msgspec.Struct, frozen=True):
     bundle_type: BundleType
     description: str = ""
     appspec: str = ""
+
+
+async def refuse_unknown(store: Store, application: str) -> None:
+    """An application is there once one of its groups was applied: a revision of any other could never be deployed."""
+    known = await store.applications()
+    if application not in known:
+        others = f"there are {', '.join(known[:SHOWN])}{', …' * (len(known) > SHOWN)}" if known else "there is none yet"
+        raise InvalidRequest(
+            f"cannot push to the application {application!r}: it is not there; {others};"
+            " `shiftwork apply` makes applications and their groups",
+            code="ApplicationDoesNotExistException",
+        )
 
 
 async def keep(

@@ -10,6 +10,9 @@ from shiftwork_coordinator.model.config import (
     PREDEFINED,
     DeploymentConfig,
     MinimumHealthyHosts,
+    TimeBasedCanary,
+    TimeBasedLinear,
+    Traffic,
     checked,
     full_name,
 )
@@ -56,3 +59,29 @@ def test_what_is_refused(config: DeploymentConfig, word: str) -> None:
 def test_what_is_taken() -> None:
     config = custom(kind="FLEET_PERCENT", value=99, bake=5.0, max_failed=0)
     assert checked(config) is config
+
+
+TWO_DAYS = 2880 * 60.0
+
+
+@pytest.mark.parametrize(
+    ("traffic", "minutes"),
+    [
+        (TimeBasedCanary(10, TWO_DAYS), ""),
+        (TimeBasedCanary(10, TWO_DAYS + 60), "2881 minutes"),
+        (TimeBasedLinear(10, TWO_DAYS / 9), ""),
+        (TimeBasedLinear(10, TWO_DAYS / 9 + 60), "2889 minutes"),
+        (TimeBasedLinear(30, TWO_DAYS / 3), ""),  # 30, 60, 90, 100
+        (TimeBasedLinear(30, TWO_DAYS / 3 + 20), "2881 minutes"),
+        (TimeBasedLinear(99, TWO_DAYS), ""),
+    ],
+)
+def test_two_days_are_the_most_that_a_shift_takes(traffic: Traffic, minutes: str) -> None:
+    """CodeDeploy's limit: 2880 minutes from the first share to the last."""
+    config = custom(traffic=traffic, platform="Lambda", value=0)
+    if not minutes:
+        assert checked(config) is config
+        return
+    with pytest.raises(InvalidRequest, match=f"'mine': .*{minutes}.*2880 are allowed; give a shorter") as err:
+        checked(config)
+    assert err.value.code == "InvalidTrafficRoutingConfigurationException"

@@ -16,7 +16,7 @@ from shiftwork_contract.statement import facts
 from shiftwork_coordinator.api.server import body, caller, reply, services
 from shiftwork_coordinator.model.rows import StoredRevision
 from shiftwork_coordinator.pki import NAME
-from shiftwork_coordinator.pushing import Push, attach, keep
+from shiftwork_coordinator.pushing import Push, attach, keep, refuse_unknown
 
 PIECE = 1 << 20
 UPLOAD_LIMIT = 4 << 30
@@ -27,6 +27,7 @@ async def push(request: web.Request) -> web.Response:
     """The body is the archive, streamed to disk before anything looks at it."""
     found = services(request)
     asked = _asked(request)
+    await refuse_unknown(found.home.store, asked.application)
     temporary = found.bundles.temporary()
     try:
         await received(request, temporary, UPLOAD_LIMIT)

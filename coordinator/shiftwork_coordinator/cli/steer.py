@@ -75,4 +75,5 @@ def _answered(answer: Answer, call: Call, what: str) -> None:
         click.echo(answer.pretty())
         return
     view = answer.read(Deployment)
-    click.echo(f"Deployment {view.deployment_id} of {view.group} {what}; it is {view.status}.")
+    others = f", and what was deployed together with it: {', '.join(view.together)}" if view.together else ""
+    click.echo(f"Deployment {view.deployment_id} of {view.group} {what}; it is {view.status}{others}.")

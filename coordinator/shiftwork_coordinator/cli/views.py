@@ -120,6 +120,7 @@ class Deployment(View, frozen=True):
     bake_until: float | None = None
     waiting: tuple[Waiting, ...] = ()
     traffic_weights: tuple[TrafficWeight, ...] = ()
+    together: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
 
     @property

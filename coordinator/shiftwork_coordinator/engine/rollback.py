@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from shiftwork_contract.resource import reversed_resource, revision_of
 from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
-from shiftwork_coordinator.engine.together import TOGETHER
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot
@@ -15,15 +14,16 @@ from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
 
 def wanted(deployment: Deployment, request: Request, status: DeploymentStatus) -> bool:
-    """Whether an ended deployment asks for a rollback. A rollback is never rolled back itself."""
+    """Whether an ended deployment asks for a rollback. A rollback is never rolled back itself; of what was deployed
+    together none keeps what it did, whatever their groups say."""
     if deployment.creator == "codeDeployRollback" or not deployment.started_at:
         return False
+    if deployment.together and status is not DeploymentStatus.SUCCEEDED:
+        return True
     if status is DeploymentStatus.FAILED:
         return "failure" in deployment.rollback_on
     if deployment.error_code in (ALARM_ACTIVE, ALARM_UNREADABLE):
         return "alarm" in deployment.rollback_on
-    if deployment.error_code == TOGETHER:
-        return True
     return status is DeploymentStatus.STOPPED and _on_stop(request, deployment.rollback_on)
 
 

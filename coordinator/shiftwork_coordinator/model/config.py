@@ -12,6 +12,8 @@ import msgspec
 from shiftwork_contract.errors import InvalidRequest
 
 PREFIX = "CodeDeployDefault."
+LONGEST_SHIFT = 2880 * 60.0
+"""Seconds from the first share to the last."""
 Pace = Literal["batches", "sliding"]
 
 
@@ -118,6 +120,20 @@ def checked(config: DeploymentConfig) -> DeploymentConfig:
         )
     if wanted.type == "MOST_CONCURRENCY" and wanted.value < 1:
         raise InvalidRequest(f"cannot define config {config.name!r}: at least 1 instance must go at a time")
+    if (takes := _shift(config.traffic)) > LONGEST_SHIFT:
+        raise InvalidRequest(
+            f"cannot define config {config.name!r}: its traffic would take {takes / 60:g} minutes from the first share"
+            f" to the last, {LONGEST_SHIFT / 60:g} are allowed; give a shorter interval, or a larger percentage",
+            code="InvalidTrafficRoutingConfigurationException",
+        )
     if config.bake < 0 or (config.max_failed is not None and config.max_failed < 0):
         raise InvalidRequest(f"cannot define config {config.name!r}: bake and max_failed are 0 or more")
     return config
+
+
+def _shift(traffic: Traffic) -> float:
+    """Seconds from the first share to the last."""
+    if isinstance(traffic, AllAtOnce):
+        return 0.0
+    pauses = 1 if isinstance(traffic, TimeBasedCanary) else -(-100 // traffic.percentage) - 1
+    return pauses * traffic.interval

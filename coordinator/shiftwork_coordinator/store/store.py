@@ -186,6 +186,12 @@ class Store:
     async def groups(self) -> list[Group]:
         return await self._many(Group)
 
+    async def applications(self) -> list[str]:
+        """Those that have a group, by name."""
+        c = tables.groups.c
+        query = select(c.application).distinct().order_by(c.application)
+        return await self._read(lambda conn: list(conn.execute(query).scalars()))
+
     async def configs(self) -> dict[str, DeploymentConfig]:
         return {row.name: row.config for row in await self._many(CustomConfig)}
 

@@ -20,9 +20,11 @@ from shiftwork_coordinator import joining, tokens
 from shiftwork_coordinator.api.server import Services, application
 from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.metrics import Metrics
+from shiftwork_coordinator.model.rows import Group
+from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.pki import Authority
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.store import Bundles, Lease, Outputs, Store
+from shiftwork_coordinator.store import Bundles, Lease, Outputs, Put, Store
 
 
 def key_and_csr(directory: Path, name: str) -> tuple[Path, str]:
@@ -51,6 +53,10 @@ class Site:
             asked = tokens.NewToken("operator", role=role)
             self.operators[role] = (await tokens.create(self.home.store, self.home.clock, asked, "test", ""))[1]
         return self.operators[role]
+
+    async def application(self, *names: str) -> None:
+        for name in names:
+            await self.home.store.write(Put(Group(f"g-of-{name}", name, "some", GroupSettings())))
 
     async def join_token(self, **options: Any) -> str:
         asked = tokens.NewToken("agent", **options)
@@ -88,6 +94,12 @@ class Site:
     async def json(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         async with self.request(method, path, **options) as answer:
             return answer.status, await answer.json(content_type=None)
+
+
+@pytest.fixture
+async def web_app(site: Site) -> None:
+    """The application `web` has a group, so that it takes revisions."""
+    await site.application("web")
 
 
 class IssuingClock(SystemClock):

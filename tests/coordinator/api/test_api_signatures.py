@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from shiftwork_contract.revision import Revision, Signed
 from shiftwork_contract.statement import made, text
@@ -14,6 +15,7 @@ from shiftwork_coordinator.drafting import CreateDeployment, resolve
 
 from .test_api_use import APPLY, apply, bundle
 
+pytestmark = pytest.mark.usefixtures("web_app")
 PUSH = "/v1/revisions?application=web&type=tgz"
 GOOD = bundle(appspec_yml="version: 0.0\nos: linux\n")
 

@@ -6,6 +6,8 @@ import io
 import tarfile
 from typing import Any
 
+import pytest
+
 from shiftwork_coordinator import joining
 
 from .conftest import key_and_csr
@@ -130,6 +132,7 @@ async def test_a_bad_shiftwork_yml_is_refused_with_its_place_and_changes_nothing
     assert await site.home.store.groups() == []
 
 
+@pytest.mark.usefixtures("web_app")
 async def test_push_is_known_by_its_content(site: Any) -> None:
     path = "/v1/revisions?application=web&type=tgz"
     data = bundle(appspec_yml="version: 0.0\nos: linux\n", app__a_txt="A")
@@ -152,6 +155,7 @@ async def test_an_application_has_a_name_that_apply_would_take_too(site: Any) ->
         assert (status, "a name has 1 to 63" in answer["error"]["message"]) == (400, True)
 
 
+@pytest.mark.usefixtures("web_app")
 async def test_a_bad_bundle_is_refused_and_leaves_nothing(site: Any) -> None:
     path = "/v1/revisions?application=web&type=tgz"
     for data, expected in (

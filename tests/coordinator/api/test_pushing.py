@@ -21,6 +21,7 @@ from shiftwork_coordinator.pushing import sweep
 
 from .test_api_use import bundle
 
+pytestmark = pytest.mark.usefixtures("web_app")
 PUSH = "/v1/revisions?application=web&type=tgz"
 GOOD = bundle(appspec_yml="version: 0.0\nos: linux\n")
 
@@ -30,6 +31,7 @@ def kept(site: Any) -> list[str]:
 
 
 async def test_one_archive_serves_every_application(site: Any) -> None:
+    await site.application("api")
     _, first = await site.json("POST", PUSH, role="deployer", data=GOOD)
     status, other = await site.json("POST", PUSH.replace("web", "api"), role="deployer", data=GOOD)
     assert (status, other["new"], other["revision"]) == (201, True, first["revision"])
@@ -58,6 +60,7 @@ async def test_every_row_describes_the_archive_that_is_kept(site: Any, together:
         site.json("POST", f"/v1/revisions?application=app-{n}&type={kind}", role="deployer", data=packed(kind))
         for n, kind in enumerate(("tgz", "tar", "zip", "tgz"))
     ]
+    await site.application(*(f"app-{n}" for n in range(4)))
     await site.operator("deployer")
     answers = await asyncio.gather(*pushes) if together else [await push for push in pushes]
     (identity,) = {answer["revision"] for _, answer in answers}
@@ -122,11 +125,13 @@ async def test_an_upload_that_is_cut_leaves_nothing(site: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+async def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    directory = tmp_path / "left"
+    directory.mkdir()
     for name in (".upload-1", ".upload-2", "a" * 64):
-        (tmp_path / name).write_text("x")
-    sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a" * 64]
+        (directory / name).write_text("x")
+    sweep(directory)
+    assert [path.name for path in directory.iterdir()] == ["a" * 64]
 
 
 async def test_a_push_of_what_is_there_tells_a_round_of_pruning(site: Any) -> None:
@@ -136,3 +141,12 @@ async def test_a_push_of_what_is_there_tells_a_round_of_pruning(site: Any) -> No
     _, again = await site.json("POST", PUSH, role="deployer", data=GOOD)
     assert again["new"] is False
     assert path.stat().st_mtime > 100.0
+
+
+async def test_only_an_application_that_is_there_takes_revisions(site: Any) -> None:
+    await site.application("api")
+    status, told = await site.json("POST", PUSH.replace("web", "wbe"), role="deployer", data=GOOD)
+    assert (status, told["error"]["code"]) == (404, "ApplicationDoesNotExistException")
+    assert "cannot push to the application 'wbe'" in told["error"]["message"]
+    assert "there are api, web; `shiftwork apply` makes" in told["error"]["message"]
+    assert kept(site) == [] == await site.home.store.revisions()

@@ -343,6 +343,7 @@ def named(appspec: str, top: str) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.usefixtures("web_app")
 @pytest.mark.parametrize("appspec", ["prod-spec.yml", "deploy/prod.yml"])
 async def test_a_named_appspec_makes_one_revision_wherever_it_comes_from(
     appspec: str, site: Any, github: Twin, bucket: Bucket, tmp_path: Path

@@ -193,6 +193,12 @@ async def test_stop_and_continue_say_how(fake, cli, view):
     assert fake.bodies("POST", f"{HERE}/continue") == [{"now": True}]
 
 
+async def test_what_was_deployed_together_is_steered_together(fake, cli, view):
+    fake.on("POST", f"{HERE}/continue", view(together=["d-2", "d-3"]))
+    ran = await cli("continue", ID)
+    assert ran.out.endswith("it is InProgress, and what was deployed together with it: d-2, d-3.\n")
+
+
 async def test_logs_are_passed_on_and_as_json_line_by_line(fake, cli):
     fake.on(
         "GET", f"{HERE}/logs", "web-1 Install | \x1b[1mone\x1b[0m\nweb-1 Install | zw\u00f6lf \xff".encode("latin-1")

@@ -50,9 +50,11 @@ def test_one_without_companions_waits_for_nobody() -> None:
     ],
 )
 def test_what_has_arrived_ends_with_its_companions(states: Any, end: str) -> None:
-    before = moved(*(Companion(f"d-{n}", state, "why") for n, state in enumerate(states, 2)))
+    before = moved(
+        *(Companion(f"d-{n}", state, "why") for n, state in enumerate(states, 2)), deployment={"together": ("d-2",)}
+    )
     decision = decide(before, NOW)
-    assert ends(decision) == end
+    assert (ends(decision), decision.rollback is not None) == (end, end == "Stopped")
     if end == "InProgress":
         assert decision.deployment.arrived_at == NOW
         assert [r.code for r in decision.reasons] == ["TOGETHER"]
@@ -62,10 +64,23 @@ def test_what_has_arrived_ends_with_its_companions(states: Any, end: str) -> Non
 @pytest.mark.parametrize("rollback_on", [(), ("failure", "stop")])
 def test_a_companion_that_goes_back_takes_this_one_along(rollback_on: Any) -> None:
     """Whatever the group says of rollbacks: that is what together means."""
-    decision = decide(moved(BACK, deployment={"rollback_on": rollback_on, "arrived_at": 990.0}), NOW)
+    decision = decide(
+        moved(BACK, deployment={"rollback_on": rollback_on, "arrived_at": 990.0, "together": ("d-2",)}), NOW
+    )
     assert (ends(decision), decision.deployment.error_code) == ("Stopped", "TOGETHER")
     assert "d-2 of bills: it burns" in decision.deployment.error_message
     assert decision.rollback is not None
+
+
+@pytest.mark.parametrize("rollback_on", [(), ("failure",)])
+def test_the_one_that_began_it_keeps_nothing_either(rollback_on: Any) -> None:
+    """Its alarm is red while it waits for the others, and its group rolls back on no alarm."""
+    halted = {"halted_code": "ALARM_ACTIVE", "halted_message": "it burns"}
+    decision = decide(moved(Companion("d-2", "arrived"), deployment={"rollback_on": rollback_on, **halted}), NOW)
+    assert decision.rollback is None, "without companions the group has its way"
+    bound = {"rollback_on": rollback_on, "together": ("d-2",), **halted}
+    decision = decide(moved(Companion("d-2", "arrived"), deployment=bound), NOW)
+    assert (ends(decision), decision.rollback is not None) == ("Stopped", True)
 
 
 def test_a_shift_under_way_gives_its_traffic_back() -> None:

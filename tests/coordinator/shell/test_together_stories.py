@@ -17,7 +17,7 @@ from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyH
 from shiftwork_coordinator.model.rows import CustomConfig, Deployment, Group
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import DeploymentStatus
-from shiftwork_coordinator.operations import stop_deployment
+from shiftwork_coordinator.operations import continue_deployment, stop_deployment
 from shiftwork_coordinator.ports import HookAnswer
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import MemoryShifter
@@ -117,6 +117,47 @@ async def test_stopping_one_stops_and_returns_all(world: Any, platform: MemorySh
     assert rows["bills"].rolled_back_by
     assert rows["mails"].rolled_back_by
     assert not rows["orders"].rolled_back_by, "its traffic went back in place"
+
+
+async def test_continuing_one_promotes_all_that_wait(world: Any, platform: MemoryShifter) -> None:
+    """Whichever is named: also one that has arrived and only waits for the others."""
+    for config, named in (("l60.0", "mails"), ("", "bills")):
+        platform.has.clear()
+        ids = await deploy(world, config=config)
+        if config:
+            await world.until(lambda: all(waits(world, ids[name], "SHIFT") for name in NAMES))  # noqa: B023
+        else:
+            await others_arrived(world, ids)
+            await world.until(lambda: waits(world, ids["orders"], "SHIFT"))  # noqa: B023
+        await continue_deployment(world.home, ids[named], who="ann")
+        assert {(await world.ended(id)).status for id in ids.values()} == {D.SUCCEEDED}
+        assert platform.has == dict.fromkeys(NAMES, 1.0)
+
+
+async def test_nothing_that_waits_cannot_be_continued(world: Any, platform: MemoryShifter) -> None:
+    platform.not_ready = {"bills", "mails", "orders"}
+    ids = await deploy(world)
+    with pytest.raises(Conflict, match="neither baking"):
+        await continue_deployment(world.home, ids["mails"], who="ann")
+    await stop_deployment(world.home, ids["mails"], now=False, rollback=None, who="ann")
+    await rolled_back(world, ids)
+
+
+async def test_a_stop_reaches_all_and_leaves_none_where_it_got_to(world: Any, platform: MemoryShifter) -> None:
+    ids = await deploy(world)
+    await others_arrived(world, ids)
+    with pytest.raises(InvalidRequest, match=r"deployed together with .*leave --no-rollback out"):
+        await stop_deployment(world.home, ids["bills"], now=False, rollback=False, who="ann")
+    assert not any(world.home.runs[id].image.request.stop for id in ids.values())
+    await stop_deployment(world.home, ids["bills"], now=True, rollback=None, who="ann")
+    assert {world.home.runs[id].image.request.stop for id in ids.values() if id in world.home.runs} <= {"now"}
+    rows = await rolled_back(world, ids)
+    assert {row.error_code for row in rows.values()} == {"MANUAL_STOP"}
+    assert [bool(rows[name].rolled_back_by) for name in NAMES] == [True, True, False], "their groups ask for none"
+
+
+def waits(world: Any, id: str, code: str) -> bool:
+    return any(reason.code == code for reason in world.home.reasons(id))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
