@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from shiftwork_agent import identity, logs, readings, status
+from shiftwork_agent.aws import metadata
 from shiftwork_agent.clock import Clock, SystemClock, boot_id
 from shiftwork_agent.config import Config
 from shiftwork_agent.executor import Executor, Installer
@@ -32,7 +33,7 @@ from shiftwork_agent.outbox import Outbox
 from shiftwork_agent.renewal import Renewal
 from shiftwork_agent.upgrading import FEATURE, Upgrades, why_not
 from shiftwork_agent.watching import Watches
-from shiftwork_contract.errors import ShiftworkError
+from shiftwork_contract.errors import ShiftworkError, Unavailable
 from shiftwork_contract.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
@@ -124,7 +125,7 @@ class Agent:
             layout, installer, self.journal, self.outbox, self.ledger, clock, tasks,
             self.link.offline_for, config.install_root, config.output_limit, config.output_keep_bytes, self.changed,
         )  # fmt: skip
-        facts = host_facts()
+        self._facts = facts = host_facts()
         self.upgrades = Upgrades(
             layout.upgrade, version, facts,
             why_not(facts, systemd=has_systemd(), require_signed=config.require_signed),
@@ -157,7 +158,8 @@ class Agent:
 
     # what the link asks and tells
 
-    def hello(self) -> Hello:
+    async def hello(self) -> Hello:
+        await self._locate()
         return Hello(
             PROTOCOL_MIN,
             PROTOCOL_MAX,
@@ -168,8 +170,20 @@ class Agent:
             FEATURES if self.upgrades.problem else (*FEATURES, FEATURE),
             tuple(self.executor.state(group_id) for group_id in self.journal.sequences),
             tuple(entry.command.id for entry in self.journal.unfinished()),
-            self.upgrades.facts,
+            self._facts,
         )
+
+    async def _locate(self) -> None:
+        """Where in EC2 this host is, once that was told. An answer that does not come is waited for a second, and
+        asked for again with the next link."""
+        if self._facts.instance_id or not metadata.expected(os.environ):
+            return
+        try:
+            id, region, zone = await metadata.identity(os.environ)
+        except Unavailable as err:
+            log.warning("cannot tell which instance of EC2 this is", extra={"problem": err.message})
+        else:
+            self._facts = msgspec.structs.replace(self._facts, instance_id=id, region=region, zone=zone)
 
     def welcomed(self, welcome: Welcome) -> None:
         if not self.journal.see_epoch(welcome.epoch):

@@ -51,7 +51,7 @@ class LinkLost(Exception):
 class Peer(Protocol):
     """The agent behind the link."""
 
-    def hello(self) -> Hello: ...
+    async def hello(self) -> Hello: ...
 
     def welcomed(self, welcome: Welcome) -> None:
         """A link is up. May raise ContractViolation to refuse it."""
@@ -179,7 +179,7 @@ class Link:
     async def _shake_hands(self, ws: aiohttp.ClientWebSocketResponse) -> Welcome:
         self._readings.clear()
         self._unsupported.clear()
-        await ws.send_str(encode(self._peer.hello()))
+        await ws.send_str(encode(await self._peer.hello()))
         welcome = await self._receive(ws, OPENING)
         if not isinstance(welcome, Welcome):
             raise ContractViolation(f"cannot talk to the coordinator: it answered Hello with {type(welcome).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from shiftwork_agent.aws import credentials
+from shiftwork_agent.aws import metadata as metadata_module
 from shiftwork_agent.aws.sigv4 import Keys, signed
 from shiftwork_contract.errors import InvalidRequest
 
 AT = datetime(2026, 11, 28, 9, 26, 0, tzinfo=UTC)
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+Bench = Any
 
 
 def by_botocore(kind: Any, request: AWSRequest, keys: Keys, service: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -59,10 +62,12 @@ def test_no_secret_shows() -> None:
 
 
 class Metadata:
-    """IMDSv2: nothing without a session token. `role` empty = no instance profile."""
+    """IMDSv2: nothing without a session token. `role` empty = no instance profile; with `answers` cleared it hangs."""
 
     def __init__(self) -> None:
         self.role, self.url, self.asked = "web", "", 0
+        self.instance, self.answers = "i-0123456789abcdef0", asyncio.Event()
+        self.answers.set()
 
     async def token(self, request: web.Request) -> web.Response:
         assert request.headers["X-aws-ec2-metadata-token-ttl-seconds"]
@@ -72,9 +77,11 @@ class Metadata:
         self.asked += 1
         if request.headers.get("X-aws-ec2-metadata-token") != "session":
             raise web.HTTPUnauthorized
+        await self.answers.wait()
         path = request.match_info["path"]
-        if path == "placement/region":
-            return web.Response(text="eu-west-1")
+        told = {"placement/region": "eu-west-1", "placement/availability-zone": "eu-west-1b"}
+        if path in told or path == "instance-id":
+            return web.Response(text=told.get(path, self.instance))
         if not self.role or path not in ("iam/security-credentials/", "iam/security-credentials/web"):
             raise web.HTTPNotFound
         if path.endswith("/"):
@@ -121,6 +128,63 @@ async def test_without_any_it_says_where_it_looked(metadata: Metadata, tmp_path:
     ):
         with pytest.raises(InvalidRequest, match="no role that an instance profile gives"):
             await credentials.find({"HOME": str(tmp_path), **more})
+
+
+async def test_an_instance_of_ec2_tells_which_it_is(
+    bench: Bench, metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url)
+    async with bench.agent():
+        host = bench.coordinator.hellos[-1].host
+        assert (host.instance_id, host.region, host.zone) == (metadata.instance, "eu-west-1", "eu-west-1b")
+        asked = metadata.asked
+        await bench.coordinator.hang_up()
+        assert (await bench.coordinator.linked(2)).host == host and metadata.asked == asked
+
+
+async def test_a_metadata_service_that_hangs_is_asked_again_with_the_next_link(
+    bench: Bench, metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata_module, "IDENTITY_LIMIT", 0.2)
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url)
+    metadata.answers.clear()
+    async with bench.agent():
+        assert bench.coordinator.hellos[-1].host.instance_id == ""
+        metadata.answers.set()
+        await bench.coordinator.hang_up()
+        assert (await bench.coordinator.linked(2)).host.instance_id == metadata.instance
+
+
+async def test_no_proxy_is_asked_and_what_is_no_id_is_not_told(
+    metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    here = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url}
+    assert (await metadata_module.identity(here))[0] == metadata.instance
+    metadata.instance = "<html>sign in"
+    assert await metadata_module.identity(here) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "asks"),
+    [
+        ({}, {}, False),
+        ({"class/dmi/id/sys_vendor": "Amazon EC2\n"}, {}, True),
+        ({"class/dmi/id/sys_vendor": "QEMU\n"}, {}, False),
+        ({"class/dmi/id/sys_vendor": "Xen\n", "hypervisor/uuid": "ec2e1916-9099-7caf-fd21-012345abcdef"}, {}, True),
+        ({"class/dmi/id/sys_vendor": "Xen\n", "hypervisor/uuid": "0"}, {}, False),
+        ({"class/dmi/id/sys_vendor": "Amazon EC2\n"}, {"AWS_EC2_METADATA_DISABLED": "True"}, False),
+        ({}, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}, True),
+    ],
+)
+def test_only_where_it_belongs_the_metadata_service_is_asked(
+    files: dict[str, str], environ: dict[str, str], asks: bool, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "sys" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert metadata_module.expected(environ, tmp_path) is asks
 
 
 async def test_a_broken_file_is_named_and_not_quoted(tmp_path: Path) -> None:

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from shiftwork_agent.aws import metadata
 from shiftwork_agent.aws.sigv4 import Keys
 from shiftwork_contract.errors import InvalidRequest, Unavailable
-
-METADATA = "http://169.254.169.254"
-METADATA_LIMIT = 3.0
-TOKEN_TTL = 300
 
 
 class _Role(msgspec.Struct, frozen=True, rename="pascal"):
@@ -29,7 +26,7 @@ async def find(environ: Mapping[str, str]) -> Keys:
     """The first there are. Raises InvalidRequest when there are none, Unavailable when the instance's profile cannot
     be read now."""
     found = _of_environment(environ) or await asyncio.to_thread(_of_file, environ)
-    if found is None and not _no_metadata(environ):
+    if found is None and not metadata.disabled(environ):
         found = await _of_instance(environ)
     if found is None:
         raise InvalidRequest(
@@ -42,10 +39,10 @@ async def find(environ: Mapping[str, str]) -> Keys:
 async def region(environ: Mapping[str, str]) -> str:
     """Of the environment, else where this instance runs; empty where that is not known."""
     named = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    if named or _no_metadata(environ):
+    if named or metadata.disabled(environ):
         return named
     try:
-        return await _metadata(environ, "placement/region") or ""
+        return (await metadata.read(environ, "placement/region"))[0] or ""
     except Unavailable:
         return ""
 
@@ -78,16 +75,12 @@ def _profile(environ: Mapping[str, str]) -> str:
     return environ.get("AWS_PROFILE") or "default"
 
 
-def _no_metadata(environ: Mapping[str, str]) -> bool:
-    return environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
-
-
 async def _of_instance(environ: Mapping[str, str]) -> Keys | None:
     """None where there is no instance profile, or no metadata service at all."""
     base = "iam/security-credentials/"
     try:
-        name = await _metadata(environ, base)
-        text = await _metadata(environ, base + name.split("\n")[0]) if name else ""
+        (name,) = await metadata.read(environ, base)
+        (text,) = await metadata.read(environ, base + name.split("\n")[0]) if name else ("",)
     except Unavailable:
         return None
     if not text:
@@ -98,19 +91,3 @@ async def _of_instance(environ: Mapping[str, str]) -> Keys | None:
         raise Unavailable("cannot read the credentials of this instance's profile: try again") from None
     expires = role.expiration.timestamp() if role.expiration else float("inf")
     return Keys(role.access_key_id, role.secret_access_key, role.token, expires)
-
-
-async def _metadata(environ: Mapping[str, str], path: str) -> str | None:
-    """IMDSv2 only, and never through a proxy; None for what is not there."""
-    import aiohttp
-
-    base = (environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA).rstrip("/")
-    ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL)}
-    try:
-        async with asyncio.timeout(METADATA_LIMIT), aiohttp.ClientSession() as session:
-            async with session.put(f"{base}/latest/api/token", headers=ttl, raise_for_status=True) as answer:
-                token = {"X-aws-ec2-metadata-token": await answer.text()}
-            async with session.get(f"{base}/latest/meta-data/{path}", headers=token) as answer:
-                return await answer.text() if answer.status == 200 else None
-    except (aiohttp.ClientError, OSError, TimeoutError) as err:
-        raise Unavailable(f"cannot ask the instance metadata service: {err}") from err

@@ -57,6 +57,9 @@ def view(home: Coordinator, row: Instance) -> dict[str, object]:
     return {
         "instance": row.name,
         "address": row.address,
+        "instanceId": row.cloud_id,
+        "region": row.host.region,
+        "zone": row.host.zone,
         "tags": row.tags,
         "connected": seen.connected,
         "lastSeen": seen.last_seen or row.last_seen,

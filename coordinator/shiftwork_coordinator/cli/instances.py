@@ -25,7 +25,8 @@ def instances(ctx: click.Context, call: Call) -> None:
     from shiftwork_coordinator.cli.output import table
 
     known = answer.read(dict[str, list[dict[str, Any]]]).get("instances", [])
-    table(HEAD, map(_row, known))
+    in_ec2 = any(row.get("instanceId") for row in known)
+    table((*HEAD, "EC2") if in_ec2 else HEAD, [(*_row(row), *([_place(row)] if in_ec2 else ())) for row in known])
     if not known:
         click.echo("No instances yet: `shiftwork token create --agent` makes a token to join with.")
 
@@ -78,6 +79,10 @@ def _row(known: dict[str, Any]) -> tuple[str, ...]:
         str(known.get("agentVersion") or ""),
         tags_text(known.get("tags")),
     )
+
+
+def _place(known: dict[str, Any]) -> str:
+    return " ".join(filter(None, (known.get("instanceId"), known.get("zone") or known.get("region"))))
 
 
 def _readings(told: dict[str, Any]) -> tuple[str, str, str]:

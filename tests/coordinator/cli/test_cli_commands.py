@@ -258,6 +258,10 @@ async def test_instances_and_their_tags(fake, cli):
     fake.on("GET", "/v1/instances", {"instances": [known | {"readings": told, "connectedSince": 60.0}]})
     line = (await cli("instances")).out.splitlines()[1]
     assert "  1970-01-01 00:01:00  1970-01-01 00:16:40  0.50 / 2  33% of 8.0 GB  61%, 12.0 GB free  0.1.0" in line
+    in_ec2 = known | {"instance": "web-2", "instanceId": "i-0123456789abcdef0", "zone": "eu-west-1b"}
+    fake.on("GET", "/v1/instances", {"instances": [known, in_ec2]})
+    head, first, second = (await cli("instances")).out.splitlines()
+    assert head.endswith("EC2") and first.endswith("Role=web") and second.endswith("  i-0123456789abcdef0 eu-west-1b")
     fake.on("GET", "/v1/instances", {"instances": [known]})
     assert json.loads((await cli("instances", "--output", "json")).out) == {"instances": [known]}
     fake.on("POST", "/v1/instances/web-1/tags", known)
