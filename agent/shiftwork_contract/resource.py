@@ -1,4 +1,4 @@
-"""What a platform without agents shifts the traffic of."""
+"""What a deployment changes besides instances: what its traffic is shifted of, and the groups that launch instances."""
 
 from __future__ import annotations
 
@@ -12,26 +12,44 @@ from shiftwork_contract.appspec_ecs import ServiceShift
 from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.revision import Revision
 
-Resource = FunctionShift | ServiceShift
+
+class ScalingGroup(msgspec.Struct, frozen=True, tag="autoscaling"):
+    """An Auto Scaling group whose instances a deployment changes. `name` is `autoscaling:` and the group's name. What
+    is noted in the group carries `token`, the deployment's id."""
+
+    name: str
+    group: str
+    token: str = ""
+
+
+Shift = FunctionShift | ServiceShift
+Resource = Shift | ScalingGroup
 
 
 def place_of(one: Resource | None) -> tuple[str, str] | None:
-    """Function and alias, or cluster and service: what only one deployment at a time can shift the traffic of."""
-    if isinstance(one, FunctionShift):
-        return one.function, one.alias
-    return None if one is None else (one.cluster, one.service)
+    """What only one deployment at a time can change: function and alias, cluster and service, a group."""
+    match one:
+        case FunctionShift():
+            return one.function, one.alias
+        case ServiceShift():
+            return one.cluster, one.service
+        case ScalingGroup():
+            return "autoscaling", one.group
+    return None
 
 
 def reversed_resource(one: Resource, token: str) -> Resource:
     """The way back: what was the replacement is the original now. `token` marks what is made for it."""
     if isinstance(one, FunctionShift):
         return replace(one, current=one.target, target=one.current)
+    if isinstance(one, ScalingGroup):
+        return replace(one, token=token)
     return replace(one, current=one.target, target=one.current, original="", token=token)
 
 
 def marked(one: Resource, token: str) -> Resource:
     """With the token of its deployment, where something is made for it."""
-    return replace(one, token=token) if isinstance(one, ServiceShift) else one
+    return one if isinstance(one, FunctionShift) else replace(one, token=token)
 
 
 def revision_of(resources: Iterable[Resource]) -> Revision:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.resource import Resource, content_of, marked, reversed_resource
+from shiftwork_contract.resource import Resource, ScalingGroup, content_of, marked, reversed_resource
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
@@ -91,6 +91,14 @@ def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Ta
     return [Target(deployment.id, i.name, i.address, i.cloud_id, look=first_look(deployment)) for i in instances]
 
 
+def fleet_targets(deployment: Deployment) -> list[Target]:
+    """The Auto Scaling groups that are held while their instances are changed."""
+    settings = deployment.settings
+    names = settings.instances.autoscaling if settings.autoscaling.suspend else ()
+    groups = [ScalingGroup(f"autoscaling:{name}", name, deployment.id) for name in names]
+    return [Target(deployment.id, one.name, role="fleet", resource=one) for one in groups]
+
+
 def of_resources(deployment: Deployment, resources: Sequence[Resource], hooks: dict[str, str]) -> Deployment:
     """The row of a deployment whose revision is its AppSpec."""
     return replace(
@@ -162,13 +170,16 @@ def token_of(deployment: Deployment, name: str) -> str:
 
 def _reversed(targets: Mapping[str, Target], wanted: Rollback) -> str:
     """The AppSpec that a rollback of resources carries out; empty where there is no AppSpec beside the bundle."""
-    moved = [t.resource for name, t in targets.items() if t.resource is not None and name not in wanted.skip]
+    shifted = {name: t for name, t in targets.items() if not t.role and name not in wanted.skip}
+    moved = [t.resource for t in shifted.values() if t.resource is not None]
     return content_of(reversed_resource(one, "") for one in moved) if moved else ""
 
 
 def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, now: float) -> Target:
-    row = Target(deployment.id, target.instance, target.address, target.cloud_id, look=first_look(deployment))
+    look = first_look(deployment)
+    row = Target(deployment.id, target.instance, target.address, target.cloud_id, target.role, look=look)
     if target.resource is not None:
-        row = replace(row, resource=reversed_resource(target.resource, token_of(deployment, target.instance)))
+        token = deployment.id if target.role else token_of(deployment, target.instance)
+        row = replace(row, resource=reversed_resource(target.resource, token))
     why = wanted.skip.get(target.instance)
     return row if why is None else replace(row, status=TargetStatus.SKIPPED, error_message=why, completed_at=now)

@@ -19,6 +19,7 @@ from shiftwork_coordinator.creation import (
     DEFAULTS,
     config_named,
     effective_config,
+    fleet_targets,
     matching,
     new_id,
     no_instances,
@@ -117,7 +118,8 @@ async def drafted(home: Coordinator, asked: CreateDeployment, who: str, group: G
     refuse_impossible(config, len(instances))
     revision = _signed(asked, await resolve(home, asked.application, asked.revision))
     deployment = await _row(home, asked, who, group, config, revision)
-    return Drafted(deployment, targets_of(deployment, instances), group, instances)
+    targets = [*targets_of(deployment, instances), *fleet_targets(deployment)]
+    return Drafted(deployment, targets, group, instances)
 
 
 async def _row(

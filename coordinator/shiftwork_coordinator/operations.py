@@ -188,8 +188,9 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
         raise Conflict(f"cannot roll back {deployment_id}: its group is gone")
     await refuse_second(home, group, queue=False)
     targets = await home.store.targets(deployment_id)
-    skip = await _unneeded(home, before, targets, before.previous_revision.identity)
-    if len(skip) == len(targets):
+    members = {name: target for name, target in targets.items() if not target.role}
+    skip = await _unneeded(home, before, members, before.previous_revision.identity)
+    if len(skip) == len(members):
         raise Conflict(
             f"cannot roll back {deployment_id}: every instance already has {before.previous_revision.identity}"
         )

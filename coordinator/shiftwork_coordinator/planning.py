@@ -84,12 +84,13 @@ def _balancing(home: Coordinator, found: Drafted) -> Balancing:
 
 async def problems(home: Coordinator, wanted: Drafted) -> list[Problem]:
     """What balancers and platforms say would go wrong."""
+    found: list[Problem] = []
     if shifter := shifters.connect(wanted.deployment.settings):
         gradual = not isinstance(wanted.deployment.config.traffic, AllAtOnce)
-        return list(await shifter.check([t.resource for t in wanted.targets if t.resource], gradual=gradual))
+        found += await shifter.check([t.resource for t in wanted.targets if t.resource], gradual=gradual)
     balancing = _balancing(home, wanted)
     try:
-        return await _checked(balancing)
+        return found + await _checked(balancing)
     finally:
         await balancing.close()
 

@@ -16,7 +16,7 @@ import msgspec
 
 from shiftwork_contract.messages import GateState
 from shiftwork_contract.place import Reference
-from shiftwork_contract.resource import Resource
+from shiftwork_contract.resource import Shift
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.model.arrangement import Arrangement
 
@@ -178,7 +178,7 @@ class HookCall(msgspec.Struct, frozen=True):
     deployment_id: str
     function: str
     event: str
-    resource: Resource
+    resource: Shift
 
 
 class HookAnswer(msgspec.Struct, frozen=True):

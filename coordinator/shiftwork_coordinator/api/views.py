@@ -39,6 +39,7 @@ class Seen(msgspec.Struct, frozen=True):
 def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, seen: Seen | None = None) -> View:
     """A deployment without its targets' details; `targets` fill the overview."""
     seen = seen or Seen()
+    counted = {name: target for name, target in (targets or {}).items() if not target.role}
     return {
         "deploymentId": row.id,
         "applicationName": row.application,
@@ -59,7 +60,7 @@ def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, see
         "parameters": row.parameters,
         "appspec": row.appspec,
         "appSpecContent": row.appspec_content,
-        "deploymentOverview": _overview(targets or {}),
+        "deploymentOverview": _overview(counted),
         "errorInformation": _error(row.error_code or row.halted_code, row.error_message or row.halted_message),
         "rollbackInfo": {
             "rollbackDeploymentId": row.rolled_back_by,
@@ -70,7 +71,7 @@ def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, see
         "inService": _count(row, seen.in_service),
         "minimumInService": row.least_in_service,
         "batch": row.batch,
-        "batches": _batches(row, targets or {}),
+        "batches": _batches(row, counted),
         "bakeUntil": row.bake_until,
         "trafficWeights": [_weight(line) for line in seen.told if line.kind == "weight"],
         "waiting": msgspec.to_builtins(list(seen.reasons)),
@@ -124,6 +125,8 @@ def _target(
     return {
         "targetId": target.instance,
         "address": target.address,
+        "instanceId": target.cloud_id,
+        "role": target.role,
         "status": target.status,
         "batch": target.batch,
         "traffic": target.traffic,

@@ -17,6 +17,9 @@ from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
 READY_TIMEOUT = "READY_TIMEOUT"
+SCALING = "AUTO_SCALING_CONFIGURATION"
+FAILURES = {"": "ECS_UPDATE_ERROR", "fleet": SCALING}
+"""CodeDeploy's codes, by the target's role."""
 ASK_AGAIN = 5.0
 """Seconds until an arrangement that does not show is asked for again: to ask is cheap, and may be repeated."""
 REFUSALS = 3
@@ -45,9 +48,9 @@ def _awaited(draft: Draft, target: Target, wanted: Arrangement) -> Outcome:
     asked = draft.snapshot.asked.get((target.instance, "arrange"))
     asked_at = _asked_at(draft, target)
     if seen is not None and seen.fatal and asked_at is not None and seen.asked_at >= asked_at:
-        return Failed("ECS_UPDATE_ERROR", seen.detail)
+        return Failed(FAILURES[target.role], seen.detail)
     if asked is not None and asked.refused and asked.tries >= REFUSALS and asked.value is wanted:
-        return Failed("ECS_UPDATE_ERROR", asked.error)
+        return Failed(FAILURES[target.role], asked.error)
     why = (asked.error if asked else "") or (seen.detail if seen else "") or "it was asked for"
     limits = draft.limits
     within = limits.steady_within if wanted is Arrangement.PROVISIONED else limits.allow_within

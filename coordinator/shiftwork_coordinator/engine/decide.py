@@ -6,7 +6,7 @@ It may be called at any time and any number of times; given the same rows and ob
 from __future__ import annotations
 
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.engine import alarms, arrange, together, verdict
+from shiftwork_coordinator.engine import alarms, arrange, holding, together, verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
@@ -40,8 +40,9 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
             _heed_operator(draft)
             _heed_alarms(draft)
             together.heed(draft)
-        for instance in draft.targets:
-            advance(draft, instance)
+        for target in (*draft.members(), *draft.fleets()):
+            advance(draft, target.instance)
+        holding.heed(draft)
         arrange.note_ready(draft)
         _judge(draft)
         _start_next(draft)
@@ -95,7 +96,7 @@ def _no_alarm(draft: Draft) -> bool:
 
 
 def _begin(draft: Draft) -> bool:
-    total = len(draft.targets)
+    total = len(draft.members())
     floor = draft.deployment.config.minimum_healthy_hosts.of(total)
     draft.update(started_at=draft.now, floor=floor, previous_revision=_previous(draft))
     problem = verdict.invalid(total, floor)
@@ -107,6 +108,7 @@ def _begin(draft: Draft) -> bool:
     for target in list(draft.targets.values()):
         seen = draft.snapshot.installed.get(target.instance)
         draft.set(target, stage_since=draft.now, installed_before=seen.installed if seen else "")
+    holding.begin(draft)
     return True
 
 
@@ -135,10 +137,10 @@ def _stopped_by(draft: Draft) -> str:
 
 def tally(draft: Draft) -> Tally:
     count = dict.fromkeys(T, 0)
-    for target in draft.targets.values():
+    for target in draft.members():
         count[target.status] += 1
     return Tally(
-        total=len(draft.targets),
+        total=len(draft.members()),
         floor=draft.deployment.floor,
         failed=count[T.FAILED],
         succeeded=count[T.SUCCEEDED],
@@ -163,14 +165,14 @@ def _skip(draft: Draft, target: Target) -> None:
 
 def _start_next(draft: Draft) -> None:
     pending = draft.with_status(T.PENDING)
-    if draft.halted or not pending or not _gate_open(draft):
+    if draft.halted or not pending or not holding.held(draft) or not _gate_open(draft):
         return
     candidates = [_candidate(draft, target) for target in pending]
     if _awaits_first_facts(draft, candidates):
         return
     started = draft.with_status(T.IN_PROGRESS)
     under_way = len(started)
-    slots = len(draft.targets) - draft.deployment.floor - under_way
+    slots = len(draft.members()) - draft.deployment.floor - under_way
     promised = sum(t.left_at is None and draft.service[t.instance].value is True for t in started)
     chosen = next_targets(candidates, slots=slots, spare=draft.spare() - promised)
     if chosen:

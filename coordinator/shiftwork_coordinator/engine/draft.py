@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
-from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary
+from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary, stages_of
 from shiftwork_coordinator.engine.service import Service, in_service
 from shiftwork_coordinator.model.rows import CommandRow, History, HookRun, LifecycleEventRow, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot
@@ -32,7 +32,7 @@ class Draft:
         self.limits = snapshot.deployment.settings.limits
         self.targets = dict(snapshot.targets)
         self.health = dict(snapshot.health)
-        self.service = {name: in_service(snapshot, t, self.stages, now) for name, t in self.targets.items()}
+        self.service = {t.instance: in_service(snapshot, t, self.stages, now) for t in self.members()}
         self.rollback: Rollback | None = None
         self.last_good = False
         self._commands: dict[tuple[str, int], CommandRow] = {}
@@ -46,8 +46,18 @@ class Draft:
 
     # What it sees
 
+    def members(self) -> list[Target]:
+        """The targets that count: all but fleets."""
+        return [t for t in self.targets.values() if not t.role]
+
+    def fleets(self) -> list[Target]:
+        return [t for t in self.targets.values() if t.role == "fleet"]
+
+    def stages_of(self, target: Target) -> tuple[Stage, ...]:
+        return stages_of(self.deployment, target) if target.role else self.stages
+
     def stage(self, target: Target) -> Stage:
-        return self.stages[target.stage]
+        return self.stages_of(target)[target.stage]
 
     def agent(self, target: Target) -> AgentSeen:
         return self.snapshot.agents.get(target.instance, AgentSeen())
@@ -64,7 +74,7 @@ class Draft:
         return self.in_service() - self.deployment.floor
 
     def with_status(self, *statuses: TargetStatus) -> list[Target]:
-        return [t for t in self.targets.values() if t.status in statuses]
+        return [t for t in self.members() if t.status in statuses]
 
     @property
     def stopping(self) -> bool:
@@ -100,8 +110,8 @@ class Draft:
 
     def enter(self, target: Target, stage: int) -> Target:
         """The target in its next stage. Where health is awaited, only readings asked for from now on count."""
-        look = target.look
-        if stage < len(self.stages) and self.stages[stage].kind in (StageKind.ALLOW, StageKind.SETTLE):
+        look, stages = target.look, self.stages_of(target)
+        if stage < len(stages) and stages[stage].kind in (StageKind.ALLOW, StageKind.SETTLE):
             look += 1
         return self.set(target, stage=stage, stage_since=self.now, look=look)
 
@@ -143,10 +153,12 @@ class Draft:
     def reassess(self, target: Target) -> None:
         """Asks again whether it is in service, after its status changed."""
         target = self.targets[target.instance]
-        self.service[target.instance] = in_service(self.snapshot, target, self.stages, self.now)
+        if not target.role:
+            self.service[target.instance] = in_service(self.snapshot, target, self.stages, self.now)
 
     def set_health(self, target: Target, healthy: bool) -> None:
-        self.health[target.instance] = healthy
+        if not target.role:
+            self.health[target.instance] = healthy
 
     def act(self, action: Action) -> None:
         self._actions.append(action)

@@ -11,7 +11,7 @@ import msgspec
 
 from shiftwork_contract.lifecycle import THE_SEVEN, LifecycleEvent
 from shiftwork_coordinator.model.arrangement import Arrangement
-from shiftwork_coordinator.model.rows import Deployment
+from shiftwork_coordinator.model.rows import Deployment, Target
 
 E = LifecycleEvent
 
@@ -20,7 +20,8 @@ class StageKind(StrEnum):
     """PREPARE: the agent fetches and checks, changing nothing. SCRIPTS: the agent runs events. BLOCK: out of traffic
     and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check.
     READY: the replacement can take traffic. INVOKE: a hook function answers. SHIFT: traffic moves by weights.
-    ARRANGE: original and replacement come to stand as `wanted`. HOLD: a wait that a person may end."""
+    ARRANGE: original and replacement come to stand as `wanted`. HOLD: a wait that a person may end. FOLLOW: all
+    instances are decided."""
 
     PREPARE = "prepare"
     SCRIPTS = "scripts"
@@ -32,6 +33,7 @@ class StageKind(StrEnum):
     SHIFT = "shift"
     ARRANGE = "arrange"
     HOLD = "hold"
+    FOLLOW = "follow"
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -88,6 +90,16 @@ ITINERARIES: dict[tuple[str, str, bool], tuple[Stage, ...]] = {
         arrange(Arrangement.RETIRED),
     ),
 }
+
+FLEETS: dict[str, tuple[Stage, ...]] = {
+    "IN_PLACE": (arrange(Arrangement.PROVISIONED), Stage(StageKind.FOLLOW), arrange(Arrangement.RETIRED)),
+}
+"""What a group that launches instances goes through beside them, by deployment type: nothing launches or ends them
+meanwhile, and afterwards it is as it was."""
+
+
+def stages_of(deployment: Deployment, target: Target) -> tuple[Stage, ...]:
+    return FLEETS[deployment.deployment_type] if target.role == "fleet" else itinerary(deployment)
 
 
 def itinerary(deployment: Deployment) -> tuple[Stage, ...]:

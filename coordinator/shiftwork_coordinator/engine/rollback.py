@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from shiftwork_contract.resource import reversed_resource, revision_of
+from shiftwork_contract.resource import Shift, reversed_resource, revision_of
 from shiftwork_coordinator.engine.alarms import ALARM_ACTIVE, ALARM_UNREADABLE
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.model.arrangement import Arrangement
@@ -35,8 +35,12 @@ def rollback(
     snapshot: Snapshot, targets: Mapping[str, Target], health: Mapping[str, bool]
 ) -> tuple[Rollback | None, str]:
     """The rollback and a note for people. There is none without a previous success or when nothing changed."""
+    fleets = [target for target in targets.values() if target.role]
+    targets = {name: target for name, target in targets.items() if not target.role}
     if any(target.resource for target in targets.values()):
         return shifted_back(targets)
+    if _failed(fleets) and not _failed(targets.values()):
+        return None, "no rollback: no instance failed, only an Auto Scaling group did"
     revision = snapshot.last_good
     if revision is None:
         return None, "no rollback: the group has no earlier successful revision"
@@ -46,12 +50,16 @@ def rollback(
     return Rollback(revision, skip), ""
 
 
+def _failed(targets: Iterable[Target]) -> bool:
+    return any(target.status is TargetStatus.FAILED for target in targets)
+
+
 def shifted_back(targets: Mapping[str, Target]) -> tuple[Rollback | None, str]:
     """Resources whose traffic was shifted to its end go back; those that failed on the way gave it back already."""
     skip = {
         name: f"its traffic is on {target.resource.current}"
         for name, target in targets.items()
-        if target.resource is not None and not _stays_shifted(target)
+        if isinstance(target.resource, Shift) and not _stays_shifted(target)
     }
     if len(skip) == len(targets):
         return None, "no rollback needed: all traffic is where it was before"

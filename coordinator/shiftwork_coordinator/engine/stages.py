@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.messages import Command
-from shiftwork_coordinator.engine import arrange, shift, traffic
+from shiftwork_coordinator.engine import arrange, holding, shift, traffic
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
@@ -280,4 +280,5 @@ STAGES: dict[StageKind, Callable[[Draft, Target], Outcome]] = {
     StageKind.SHIFT: shift.shift,
     StageKind.ARRANGE: arrange.arrange,
     StageKind.HOLD: arrange.hold,
+    StageKind.FOLLOW: holding.follow,
 }

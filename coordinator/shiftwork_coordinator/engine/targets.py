@@ -32,13 +32,13 @@ def advance(draft: Draft, instance: str) -> None:
             fail(draft, target, outcome)
         else:
             _next(draft, target)
-    if target.status is TargetStatus.SUCCEEDED:
+    if target.status is TargetStatus.SUCCEEDED and not target.role:
         _still_in_service(draft, target)
 
 
 def _next(draft: Draft, target: Target) -> None:
     _close_event(draft, target, EventStatus.SUCCEEDED)
-    if target.stage + 1 < len(draft.stages):
+    if target.stage + 1 < len(draft.stages_of(target)):
         draft.enter(target, target.stage + 1)
     else:
         target = draft.enter(target, target.stage + 1)

@@ -113,7 +113,8 @@ class LifecycleEventRow(Row, frozen=True):
 
 
 class Target(Row, frozen=True):
-    """One instance within one deployment, or one resource whose traffic is shifted.
+    """One instance within one deployment, or one resource whose traffic is shifted, or (role fleet) a group that
+    launches its instances: that counts nowhere among the targets, and is to be as before in the end.
 
     `stage` indexes the itinerary. `batch` 0 = not chosen yet. `traffic` is what the engine wants of the balancers for
     it now ("" = nothing). `look` is the least `asked` number that an agent's reading must carry to count.
@@ -129,6 +130,7 @@ class Target(Row, frozen=True):
     instance: str
     address: str = ""
     cloud_id: str = ""
+    role: Literal["", "fleet"] = ""
     status: TargetStatus = TargetStatus.PENDING
     stage: int = 0
     stage_since: float = 0.0

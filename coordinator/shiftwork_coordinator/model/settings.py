@@ -15,6 +15,11 @@ from shiftwork_coordinator.model.config import Platform, TimeBasedCanary, TimeBa
 from shiftwork_coordinator.model.parameters import Parameter
 
 RollbackEvent = Literal["failure", "alarm", "stop"]
+Process = Literal[
+    "Launch", "Terminate", "AddToLoadBalancer", "AlarmNotification", "AZRebalance", "HealthCheck", "InstanceRefresh",
+    "ReplaceUnhealthy", "ScheduledActions",
+]  # fmt: skip
+"""What an Auto Scaling group does by itself and can be kept from doing, in AWS's words."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -79,6 +84,13 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     region: str = ""
     role_arn: str = ""
+
+
+class AutoScaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`suspend`: processes of the Auto Scaling groups that rest while their instances are changed; the default is what
+    CodeDeploy's documentation advises."""
+
+    suspend: tuple[Process, ...] = ("AZRebalance", "AlarmNotification", "ScheduledActions", "ReplaceUnhealthy")
 
 
 class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +162,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instances: Instances = Instances()
     platform: Platform = "Server"
     aws: Aws = Aws()
+    autoscaling: AutoScaling = AutoScaling()
     hooks: FunctionHooks = FunctionHooks()
     ecs: Ecs | None = None
     ready: Ready = Ready()

@@ -86,6 +86,9 @@ class Run:
         self.positions = positions(image.deployment)
         self._outside: Outside | None = None
 
+    def _hosts(self) -> list[str]:
+        return [name for name, target in self.image.targets.items() if not target.role]
+
     # Wake-ups
 
     def wake(self) -> None:
@@ -108,6 +111,7 @@ class Run:
         stages = itinerary(self.image.deployment)
         return any(
             t.status is TargetStatus.IN_PROGRESS
+            and not t.role
             and t.stage < len(stages)
             and stages[t.stage].kind in (StageKind.BLOCK, StageKind.ALLOW)
             for t in self.image.targets.values()
@@ -198,7 +202,7 @@ class Run:
                 return None
             await self._reload()
         self._outside = Outside(self, group)
-        for instance in self.image.targets:
+        for instance in self._hosts():
             self.greet(instance)
         return self._outside
 
@@ -218,7 +222,7 @@ class Run:
 
     def _snapshot(self, outside: Outside | None) -> Snapshot:
         group_id = self.image.deployment.group_id
-        agents = {name: self.home.agents.seen(name, group_id) for name in self.image.targets}
+        agents = {name: self.home.agents.seen(name, group_id) for name in self._hosts()}
         names = tuple(b.name for b in outside.at.balancers) if outside else ()
         seen = outside.observer.seen if outside else {}
         red = outside.alarms.seen if outside else {}
@@ -241,6 +245,8 @@ class Run:
         for row in decision.commands:
             self.home.agents.send(row.instance, RunCommand(self.home.epoch, row.command))
         for target in decision.targets:
+            if target.role:
+                continue
             if target.cancel != before[target.instance].cancel:
                 self._send_cancel(target)
             self._watch(target)
@@ -342,7 +348,7 @@ class Outside:
     def __init__(self, run: Run, group: asyncio.TaskGroup) -> None:
         home, deployment = run.home, run.image.deployment
         self._group, self._id = group, run.id
-        targets = run.image.targets.values()
+        targets = [t for t in run.image.targets.values() if not t.role]
         self.at = Balancing(deployment.group_id, deployment.settings, targets, home.agents, home.epoch)
         servers = list(self.at.servers.values())
         self.observer = TrafficObserver(self.at.balancers, servers, home.clock, run.hurried, run.wake)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.engine.actions import Action, Arrange, Invoke, SetWeight
-from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary
+from shiftwork_coordinator.engine.itinerary import Stage, StageKind, stages_of
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Asked, Deployment, HookRun, Target
 from shiftwork_coordinator.model.snapshot import Shifted
@@ -90,8 +90,7 @@ class Shifting:
     def _awaits(self) -> bool:
         """Whether somebody waits for a reading: a replacement that is to be ready, a weight that is to be in force."""
         rows = self._rows()
-        stages = itinerary(rows.deployment)
-        return any(_awaited(target, stages) for target in rows.targets.values())
+        return any(_awaited(target, stages_of(rows.deployment, target)) for target in rows.targets.values())
 
     async def _readings(self) -> Mapping[str, ShiftReading]:
         resources = [target.resource for target in self._rows().targets.values() if target.resource is not None]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from shiftwork_contract.appspec_lambda import FunctionShift
-from shiftwork_contract.resource import Resource
+from shiftwork_contract.resource import Shift
 from shiftwork_coordinator.aws.clients import READ_LIMIT, call
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.ports import HookAnswer, HookCall
@@ -42,7 +42,7 @@ def _told(call: HookCall) -> dict[str, Any]:
     return ids | _about(call.resource)
 
 
-def _about(one: Resource) -> dict[str, str]:
+def _about(one: Shift) -> dict[str, str]:
     if isinstance(one, FunctionShift):
         versions = {"CurrentVersion": one.current, "TargetVersion": one.target}
         return {"FunctionName": one.function, "Alias": one.alias} | versions
