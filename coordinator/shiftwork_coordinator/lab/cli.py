@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from shiftwork_coordinator.lab import application, bundles, interrupts, lifecycle, plan
-from shiftwork_coordinator.lab.aws import sample
+from shiftwork_coordinator.lab.aws import sample, service_sample
 from shiftwork_coordinator.lab.runtime import Verb
 
 directory_option = click.option(
@@ -58,6 +58,9 @@ def _up_aws(directory: Path, output: str) -> None:
     with interrupts.raised():
         lab = lifecycle.aws_up(directory, _say)
         settings = sample.make(lab)
+        service = service_sample.make(lab)
+        service_settings = service_sample.write(lab, service, {"canary": {"percentage": 25, "interval": 10}})
+        service_sample.await_healthy(lab, service)
     if output == "json":
         click.echo((directory / plan.FILE).read_text())
         return
@@ -70,6 +73,9 @@ def _up_aws(directory: Path, output: str) -> None:
     click.echo(
         f"  shiftwork deploy {sample.GROUP_NAME} --function {sample.FUNCTION} --alias {sample.ALIAS} --version 2"
     )
+    click.echo(f"To replace the tasks of the service that comes with it, at {service_sample.url(lab, service)}:")
+    click.echo(f"  shiftwork apply -f {service_settings}")
+    click.echo(f"  shiftwork deploy {service_sample.GROUP_NAME} --task-definition {service_sample.SERVICE}:2")
 
 
 @lab_group.command("down")

@@ -25,7 +25,7 @@ class Dropped(Exception):
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the coordinator's calls of `operation` (`lambda:UpdateAlias`, `lambda:*`, `*`) suffer: from the `first` that
     matches on, `times` of them (0 = all that follow); with `late` after they have had their effect. `where` must be
-    part of the path, which for Lambda names the function.
+    part of the path, which for Lambda names the function, or of the body.
 
     `throttle`, `deny` and `error` (with `code` and `status`) refuse; `delay` takes `seconds`; `drop` answers nothing;
     `stale` does nothing and repeats what was last answered at that address; `kill` ends the process in `pid_file`.
@@ -48,7 +48,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[tuple[Fault, list[Asked]]] = []
-        self._last: dict[str, Answer] = {}
+        self._last: dict[str | bytes, Answer] = {}
         self.killed: Callable[[Asked], Awaitable[None]] | None = None
 
     def add(self, *faults: Fault) -> None:
@@ -68,7 +68,7 @@ class Faults:
 
     def remember(self, asked: Asked, answered: Answer) -> None:
         if answered.fine and asked.by_shiftwork:
-            self._last[asked.path] = answered
+            self._last[_address(asked)] = answered
 
     async def strike(self, fault: Fault, asked: Asked) -> Answer | None:
         """What is answered instead; None when the call may go on. Raises Dropped where nothing is answered."""
@@ -81,7 +81,7 @@ class Faults:
             await self._kill(fault, asked)
             raise Dropped
         if fault.kind == "stale":
-            return self._last.get(asked.path)
+            return self._last.get(_address(asked))
         return _refused(fault, asked)
 
     async def _kill(self, fault: Fault, asked: Asked) -> None:
@@ -92,7 +92,13 @@ class Faults:
 
 
 def _matches(fault: Fault, asked: Asked) -> bool:
-    return fnmatchcase(asked.call.name, fault.operation) and fault.where in asked.path
+    here = fault.where in asked.path or fault.where.encode() in asked.body
+    return here and fnmatchcase(asked.call.name, fault.operation)
+
+
+def _address(asked: Asked) -> str | bytes:
+    """Where all calls of a service go to one path, the body says which is which."""
+    return asked.path if asked.path != "/" else asked.call.name.encode() + asked.body
 
 
 def _strikes(fault: Fault, seen: int) -> bool:

@@ -10,6 +10,8 @@ import msgspec
 from shiftwork_coordinator.lab.aws import functions
 from shiftwork_coordinator.lab.aws.balancing import health
 from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
+from shiftwork_coordinator.lab.aws.containers import scheduler
+from shiftwork_coordinator.lab.aws.containers.scheduler import Scheduler
 from shiftwork_coordinator.lab.aws.faults import Fault, Faults
 from shiftwork_coordinator.lab.aws.functions import Functions
 from shiftwork_coordinator.lab.aws.recording import Recording
@@ -21,9 +23,10 @@ Told = Callable[[Mapping[str, str], bytes], Any]
 
 
 class Own:
-    def __init__(self, recording: Recording, faults: Faults, functions: Functions, balancing: Balancing) -> None:
-        self._recording, self._faults = recording, faults
-        self._functions, self._balancing = functions, balancing
+    def __init__(
+        self, recording: Recording, faults: Faults, functions: Functions, balancing: Balancing, scheduler: Scheduler
+    ) -> None:
+        self._functions, self._balancing, self._scheduler = functions, balancing, scheduler
         self._table: dict[tuple[str, str], Told] = {
             ("GET", "calls"): lambda query, _: recording.calls(by_shiftwork=query.get("by") == NAME),
             ("DELETE", "calls"): lambda *_: recording.clear(),
@@ -32,6 +35,7 @@ class Own:
             ("PUT", "settings"): lambda _, body: self._set_functions(body),
             ("GET", "listeners"): lambda *_: balancing.routes(),
             ("PUT", "targets"): lambda _, body: self._set_targets(body),
+            ("PUT", "tasks"): lambda _, body: self._set_tasks(body),
             ("PUT", "addresses"): lambda _, body: balancing.addresses.update(_addresses(body)),
             ("GET", ""): lambda *_: None,
         }
@@ -50,6 +54,9 @@ class Own:
 
     def _set_targets(self, body: bytes) -> None:
         self._balancing.targets.settings = msgspec.json.decode(body, type=health.Settings)
+
+    def _set_tasks(self, body: bytes) -> None:
+        self._scheduler.settings = msgspec.json.decode(body, type=scheduler.Settings)
 
 
 def _addresses(body: bytes) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,10 +55,9 @@ def _client(aws_url: str, service: str) -> Any:
 def make(lab: Lab, *, failing: float = 0.0, interval: float = 10.0, check: str = CHECK) -> Path:
     """Everything in the stand-in, and the `shiftwork.yml` for it. Version 2 fails the share `failing` of its requests;
     the config waits `interval` seconds after the canary; `check` is the hook's code."""
-    role = client(lab, "iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    functions = client(lab, "lambda")
-    function(functions, role, FUNCTION, failing)
-    hook(functions, role, HOOK, check)
+    functions, owner = client(lab, "lambda"), role(lab)
+    function(functions, owner, FUNCTION, failing)
+    hook(functions, owner, HOOK, check)
     client(lab, "cloudwatch").put_metric_alarm(
         AlarmName=ALARM, Namespace="AWS/Lambda", MetricName="Errors", Statistic="Sum", Period=60, EvaluationPeriods=1,
         Threshold=THRESHOLD, ComparisonOperator="GreaterThanThreshold",
@@ -68,6 +69,14 @@ def make(lab: Lab, *, failing: float = 0.0, interval: float = 10.0, check: str =
     return write(lab, interval)
 
 
+def role(lab: Lab) -> str:
+    """The role of every function of the lab."""
+    api = client(lab, "iam")
+    with suppress(api.exceptions.EntityAlreadyExistsException):
+        api.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
+    return str(api.get_role(RoleName=ROLE)["Role"]["Arn"])
+
+
 def function(functions: Any, role: str, name: str, failing: float = 0.0) -> None:
     """One with versions 1 and 2, and the alias at 1."""
     _create(functions, name, role, HANDLER.format(failing=0.0))
@@ -75,14 +84,14 @@ def function(functions: Any, role: str, name: str, failing: float = 0.0) -> None
     functions.create_alias(FunctionName=name, Name=ALIAS, FunctionVersion="1")
 
 
-def hook(functions: Any, role: str, name: str, text: str = CHECK) -> None:
-    _create(functions, name, role, text)
+def hook(functions: Any, role: str, name: str, text: str = CHECK, **environment: str) -> None:
+    _create(functions, name, role, text, environment)
 
 
-def _create(functions: Any, name: str, role: str, text: str) -> None:
+def _create(functions: Any, name: str, role: str, text: str, environment: Mapping[str, str] | None = None) -> None:
     functions.create_function(
         FunctionName=name, Runtime="python3.12", Role=role, Handler="handler.main", Publish=True,
-        Code={"ZipFile": _packed(text)},
+        Code={"ZipFile": _packed(text)}, Environment={"Variables": dict(environment or {})},
     )  # fmt: skip
 
 

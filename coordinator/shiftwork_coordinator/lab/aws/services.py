@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
+from shiftwork_coordinator.lab.aws.containers.ecs import Services
 from shiftwork_coordinator.lab.aws.exchange import Handler
 from shiftwork_coordinator.lab.aws.functions import Functions
 from shiftwork_coordinator.lab.aws.metrics import Metrics
 
 
-def table(functions: Functions, metrics: Metrics, balancing: Balancing) -> dict[tuple[str, str], Handler]:
+def table(
+    functions: Functions, metrics: Metrics, balancing: Balancing, containers: Services
+) -> dict[tuple[str, str], Handler]:
     """(service, operation) -> who answers; everything else is moto's."""
-    return {**functions.handlers(), **metrics.handlers(), **balancing.handlers()}
+    return {**functions.handlers(), **metrics.handlers(), **balancing.handlers(), **containers.handlers()}

@@ -23,6 +23,9 @@ from shiftwork_coordinator.lab import plan
 from shiftwork_coordinator.lab.aws import calls, services
 from shiftwork_coordinator.lab.aws.balancing import router
 from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
+from shiftwork_coordinator.lab.aws.containers.ecs import Services
+from shiftwork_coordinator.lab.aws.containers.running import Start, TaskProcesses
+from shiftwork_coordinator.lab.aws.containers.scheduler import Scheduler
 from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, refusal
 from shiftwork_coordinator.lab.aws.faults import Dropped, Faults
 from shiftwork_coordinator.lab.aws.functions import Functions
@@ -44,6 +47,7 @@ class StandIn:
         self,
         upstream: Moto,
         runner: Runner,
+        start: Start,
         requests: aiohttp.ClientSession,
         clock: Clock,
         later: Callable[[Any], object],
@@ -52,11 +56,13 @@ class StandIn:
         self.clock, self.faults, self.recording = clock, Faults(), Recording()
         self.metrics = Metrics(upstream, clock)
         self.functions = Functions(runner, self.metrics, clock, later, seed)
-        self.balancing = Balancing(upstream, requests, clock, seed)
+        self.balancing = Balancing(upstream, requests, self.metrics, clock, seed)
         self.url = ""
         self._moto = upstream
-        self._own = Own(self.recording, self.faults, self.functions, self.balancing)
-        self._table = services.table(self.functions, self.metrics, self.balancing)
+        self.scheduler = Scheduler(start, self.balancing, clock, later)
+        containers = Services(upstream, self.scheduler, self.balancing)
+        self._own = Own(self.recording, self.faults, self.functions, self.balancing, self.scheduler)
+        self._table = services.table(self.functions, self.metrics, self.balancing, containers)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path.startswith(OWN):
@@ -119,21 +125,35 @@ def _cut(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def running(
-    moto_url: str, directory: Path, port: int = 0, clock: Clock | None = None, seed: int | None = None
+    moto_url: str,
+    directory: Path,
+    port: int = 0,
+    clock: Clock | None = None,
+    seed: int | None = None,
+    start: Start | None = None,
 ) -> AsyncIterator[StandIn]:
-    """A stand-in that listens on 127.0.0.1; afterwards no function of it runs."""
+    """A stand-in that listens on 127.0.0.1; afterwards no function and no task of it runs. `start` runs a task, else a
+    process is one."""
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
         router.session() as requests,
         asyncio.TaskGroup() as tasks,
     ):
         environment: dict[str, str] = {}
-        runner, begun = Runner(directory, environment), []
+        runner, tasks_run, begun = (
+            Runner(directory, environment),
+            TaskProcesses(directory / "tasks"),
+            set[asyncio.Task[None]](),
+        )
 
         def later(work: Coroutine[Any, Any, Any]) -> None:
-            begun.append(tasks.create_task(_told(work)))
+            task = tasks.create_task(_told(work))
+            begun.add(task)
+            task.add_done_callback(begun.discard)
+            task.add_done_callback(lambda _: work.close())  # of one that was cancelled before it began
 
-        standin = StandIn(Moto(moto_url, session), runner, requests, clock or SystemClock(), later, seed)
+        moto, told_by = Moto(moto_url, session), clock or SystemClock()
+        standin = StandIn(moto, runner, start or tasks_run.start, requests, told_by, later, seed)
         app = web.Application(client_max_size=MOST)
         app.router.add_route("*", "/{path:.*}", standin.handle)
         server = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -141,7 +161,8 @@ async def running(
         await web.TCPSite(server, "127.0.0.1", port).start()
         standin.url = f"http://127.0.0.1:{server.addresses[0][1]}"
         environment.update(plan.credentials(standin.url))
-        watching = [tasks.create_task(work()) for work in (standin.metrics.run, standin.balancing.targets.run)]
+        works = (standin.metrics.run, standin.balancing.targets.run, standin.scheduler.run)
+        watching = [tasks.create_task(work()) for work in works]
         try:
             yield standin
         finally:
@@ -149,6 +170,7 @@ async def running(
             for task in (*watching, *begun):
                 task.cancel()
             await standin.balancing.router.close()
+            await tasks_run.close()
             await runner.close()
 
 

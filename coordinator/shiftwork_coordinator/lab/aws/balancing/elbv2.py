@@ -17,6 +17,7 @@ from shiftwork_coordinator.lab.aws.balancing import forwarding, health
 from shiftwork_coordinator.lab.aws.balancing.health import ABSENT, UNUSED, Group, Target, Targets
 from shiftwork_coordinator.lab.aws.balancing.router import Listener, Router
 from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, Handler, Handlers, Pass, query_refusal
+from shiftwork_coordinator.lab.aws.metrics import Metrics
 from shiftwork_coordinator.lab.aws.moto import Moto
 from shiftwork_coordinator.ports import Clock
 
@@ -30,11 +31,13 @@ class Balancing:
     `addresses`: where targets that are named otherwise (instances) are reached; an id without entry is its own address.
     """
 
-    def __init__(self, moto: Moto, session: aiohttp.ClientSession, clock: Clock, seed: int | None = None) -> None:
-        self._moto = moto
+    def __init__(
+        self, moto: Moto, session: aiohttp.ClientSession, metrics: Metrics, clock: Clock, seed: int | None = None
+    ) -> None:
+        self._moto, self._metrics = moto, metrics
         self.addresses: dict[str, str] = {}
         self.targets = Targets(health.checker(session), clock, self._address, self.in_use)
-        self.router = Router(session, self.targets.taking, self._address, seed)
+        self.router = Router(session, self.targets.taking, self._address, self._measure, seed)
 
     def handlers(self) -> Handlers:
         mine: dict[str, Handler] = {
@@ -65,6 +68,13 @@ class Balancing:
 
     def _address(self, id: str) -> str:
         return self.addresses.get(id, id)
+
+    def _measure(self, listener: str, group: str, status: int) -> None:
+        """As CloudWatch has it: for the load balancer, and for the load balancer and the target group."""
+        balancer = {"LoadBalancer": listener.partition(":listener/")[2].rpartition("/")[0]}
+        for dimensions in (balancer, balancer | {"TargetGroup": group.rpartition(":")[2]}):
+            self._metrics.put("AWS/ApplicationELB", "RequestCount", dimensions, 1.0)
+            self._metrics.put("AWS/ApplicationELB", f"HTTPCode_Target_{status // 100}XX_Count", dimensions, 1.0)
 
     # Targets
 

@@ -131,6 +131,10 @@ class Targets:
                 if target.id == id and port in (None, target.port) and standing.state != DRAINING:
                     standing.state, standing.reason, standing.since = DRAINING, LEAVING, now
 
+    def delay(self, group: str) -> float:
+        """Seconds for which its targets are draining."""
+        return self._groups[group].draining if group in self._groups else 0.0
+
     def states(self, group: str) -> dict[Target, tuple[str, str]]:
         """State and reason of everything that is registered or draining."""
         self._end_draining(group)

@@ -23,6 +23,8 @@ from shiftwork_coordinator.lab.aws.moto import HOP
 Place = tuple[str, int]
 Taking = Callable[[str], Sequence[Target]]
 """Who of a target group gets requests now."""
+Measure = Callable[[str, str, int], None]
+"""Takes listener, target group and status of a request that a target has answered."""
 MOST = 80 << 20
 
 
@@ -40,9 +42,14 @@ class Router:
     """`address` tells where a target is reached by its id. TLS is left out: an HTTPS listener speaks HTTP."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, taking: Taking, address: Callable[[str], str], seed: int | None = None
+        self,
+        session: aiohttp.ClientSession,
+        taking: Taking,
+        address: Callable[[str], str],
+        measure: Measure,
+        seed: int | None = None,
     ) -> None:
-        self._session, self._taking, self._address = session, taking, address
+        self._session, self._taking, self._address, self._measure = session, taking, address, measure
         self._random = Random(seed)
         self._listeners: dict[str, Listener] = {}
         self._open: dict[str, tuple[int, Any]] = {}
@@ -87,10 +94,10 @@ class Router:
         self._turns[group] += 1
         return targets[self._turns[group] % len(targets)]
 
-    def _chosen(self, listener: str, head: Head) -> tuple[Mapping[str, Any], Target | None]:
+    def _chosen(self, listener: str, head: Head) -> tuple[Mapping[str, Any], str, Target | None]:
         action = forwarding.action(self._listeners[listener].rules, head)
         group = forwarding.drawn(forwarding.weights(action), self._random.random())
-        return action, self.send(group) if group else None
+        return action, group, self.send(group) if group else None
 
     # HTTP
 
@@ -106,9 +113,11 @@ class Router:
     async def _answer(self, listener: str, request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         path, _, query = request.raw_path.partition("?")
-        action, target = self._chosen(listener, Head(request.method, path, query, headers))
+        action, group, target = self._chosen(listener, Head(request.method, path, query, headers))
         if target is not None:
-            return await self._forwarded(request, target)
+            answered = await self._forwarded(request, target)
+            self._measure(listener, group, answered.status)
+            return answered
         if action.get("Type") == "fixed-response":
             fixed = action["FixedResponseConfig"]
             return web.Response(
@@ -139,7 +148,7 @@ class Router:
 
     async def _tcp(self, listener: str) -> tuple[int, Any]:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            _, target = self._chosen(listener, Head())
+            _, _, target = self._chosen(listener, Head())
             if target is not None:
                 await self._joined(target, reader, writer)
             writer.close()

@@ -1,0 +1,83 @@
+"""Runs tasks as processes, each with an address of its own in 127/8."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from shiftwork_contract.errors import Unavailable
+from shiftwork_coordinator.lab import bundles
+from shiftwork_coordinator.lab.aws.containers.task import Container, Running
+
+STOP_WITHIN = 30.0
+"""Seconds between SIGTERM and SIGKILL, as with ECS."""
+Start = Callable[[Container, str], Awaitable[Running]]
+"""Runs a container at an address."""
+
+
+class TaskProcess:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def ended(self) -> int:
+        return await self._process.wait()
+
+    def stop(self) -> None:
+        self._signal(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(STOP_WITHIN, self._signal, signal.SIGKILL)
+
+    async def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To all that it has started."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+class TaskProcesses:
+    """Files go into `directory`. `close` ends all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._all: list[TaskProcess] = []
+
+    async def start(self, container: Container, address: str) -> Running:
+        about = {"ADDRESS": address, "PORT": str(container.port), "VERSION": container.version}
+        process = await asyncio.create_subprocess_exec(
+            *(container.command or self._application(container, address)), start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL, env={**os.environ, **about, **container.environment},
+        )  # fmt: skip
+        made = TaskProcess(process)
+        self._all.append(made)
+        return made
+
+    def _application(self, container: Container, address: str) -> tuple[str, ...]:
+        place = self._directory / container.definition.rpartition("/")[2].replace(":", "-")
+        bundle = place / container.version
+        if not bundle.exists():
+            bundles.make(place, container.version, defect=container.environment.get("DEFECT", ""))
+        return sys.executable, str(bundle / "web" / "server.py"), address, str(container.port), address
+
+    async def close(self) -> None:
+        for each in self._all:
+            await each.kill()
+
+
+def free_address(port: int) -> str:
+    """In 127.78/16, where nobody listens on this port, so that all tasks may have the same."""
+    for _ in range(1000):
+        address = f"127.78.{random.randrange(256)}.{random.randrange(1, 255)}"
+        with socket.socket() as one, suppress(OSError):
+            one.bind((address, port))
+            return address
+    raise Unavailable(f"cannot find a free address for port {port} in 127.78.0.0/16")
