@@ -15,11 +15,14 @@ from shiftwork_contract.revision import Revision
 
 class ScalingGroup(msgspec.Struct, frozen=True, tag="autoscaling"):
     """An Auto Scaling group whose instances a deployment changes. `name` is `autoscaling:` and the group's name. What
-    is noted in the group carries `token`, the deployment's id."""
+    is noted in the group carries `token`, the deployment's id. `replacement` is the group that takes over in
+    blue/green, empty in place; `copied`: it is made as a copy, and stands already otherwise."""
 
     name: str
     group: str
     token: str = ""
+    replacement: str = ""
+    copied: bool = False
 
 
 Shift = FunctionShift | ServiceShift

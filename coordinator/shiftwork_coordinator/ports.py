@@ -162,13 +162,14 @@ class Sources(Protocol):
 class ShiftReading(msgspec.Struct, frozen=True):
     """One resource at one moment: the share of traffic that its replacement has (None = not to be told), whether the
     replacement can take traffic, and which arrangements are in force. `fatal`: as things are it never will; `detail` is
-    for people."""
+    for people. `members` are EC2's ids of the instances that a replacement is made of."""
 
     weight: float | None
     ready: bool = True
     holds: frozenset[Arrangement] = frozenset()
     fatal: bool = False
     detail: str = ""
+    members: tuple[str, ...] = ()
 
 
 class HookCall(msgspec.Struct, frozen=True):

@@ -93,6 +93,14 @@ class AutoScaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspend: tuple[Process, ...] = ("AZRebalance", "AlarmNotification", "ScheduledActions", "ReplaceUnhealthy")
 
 
+class BlueGreen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """New instances take over from those of the one group in `instances.autoscaling`: of a `copy` of it, or of
+    `standby`, a second group which stands at size 0 and swaps with it at each deployment."""
+
+    green: Literal["copy", "swap"] = "copy"
+    standby: str = ""
+
+
 class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the functions that the AppSpec names as hooks answer: by what they return, or by calling
     PutLifecycleEventHookExecutionStatus within `within` seconds, as in CodeDeploy. Those that are named after an event
@@ -163,6 +171,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     platform: Platform = "Server"
     aws: Aws = Aws()
     autoscaling: AutoScaling = AutoScaling()
+    blue_green: BlueGreen | None = None
     hooks: FunctionHooks = FunctionHooks()
     ecs: Ecs | None = None
     ready: Ready = Ready()
