@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.system import aws_world
 from tests.system.aws_world import HOOKED, READS, WATCHED, Aws, Home, home, until
@@ -18,7 +19,7 @@ from tests.system.aws_world import HOOKED, READS, WATCHED, Aws, Home, home, unti
 from shiftwork_coordinator.aws import clients
 from shiftwork_coordinator.demo import invocations
 from shiftwork_coordinator.demo.function_stage import NAME
-from shiftwork_coordinator.demo.split import steps
+from shiftwork_coordinator.demo.split import Step, steps
 from shiftwork_coordinator.demo.stage import Stage, command
 from shiftwork_coordinator.lab import lifecycle, operator, process, processes
 from shiftwork_coordinator.lab.aws import sample
@@ -67,7 +68,7 @@ async def test_a_canary_calls_what_it_must_and_the_measured_split_is_the_alias(c
     id = await world.deploy()
     ended = await world.ended(id)
     stopping.set()
-    found = steps(await traffic, cloud.calls(), "2")
+    found = steps(await traffic, cloud.calls(), sample.FUNCTION, "2")
     assert ended.status is D.SUCCEEDED
     assert cloud.done() == CANARY
     assert {call.operation for call in cloud.calls()} == READS | {"UpdateAlias", "Invoke"}
@@ -271,16 +272,52 @@ def _fault(lab: Any, fault: dict[str, Any]) -> None:
     urllib.request.urlopen(asked, timeout=5).close()
 
 
+SEQUENCES = {
+    "orders": ["Update", "2:50%", "to 2", "Update", "3:50%", "to 2"],
+    "bills": ["Update", "to 2", "Update", "to 3", "to 2"],
+    "mails": ["Update", "2:25%", "to 2", "Update", "3:25%", "to 3", "to 2"],
+    "CodeDeployHook_check-mails": ["Asked", "Asked"],
+}
+"""What a template's three functions are told: version 2 reaches all, of version 3 one is refused by its hook."""
+
+
+def _told(call: dict[str, Any]) -> str:
+    given = call["parameters"]
+    routes = (given.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    share = "".join(f"{version}:{weight:.0%}" for version, weight in routes.items())
+    return (
+        {"UpdateFunctionCode": "Update", "Invoke": "Asked"}.get(call["operation"])
+        or share
+        or (f"to {given['FunctionVersion']}")
+    )
+
+
+def _three_of_which_one_fails(shown: dict[str, Any]) -> None:
+    changes = [call for call in shown["awsCalls"] if call["operation"] not in READS]
+    for name, sequence in SEQUENCES.items():
+        assert [_told(call) for call in changes if call["parameters"]["FunctionName"] == name] == sequence, name
+    refused = next(n for n, call in reversed(list(enumerate(changes))) if call["operation"] == "Invoke")
+    after = [(call["parameters"]["FunctionName"], _told(call)) for call in changes[refused + 1 :]]
+    assert sorted(after) == [("bills", "to 2"), ("mails", "to 2"), ("orders", "to 2")], "all go back, and only back"
+    ends = [one["status"] for one in shown["deployments"]]
+    assert ends == [*["Succeeded"] * 3, "Stopped", "Stopped", "Failed", "Succeeded"]
+    assert shown["deployments"][-1]["rollbackOf"] == shown["deployments"][4]["deploymentId"], "what had arrived"
+    assert {step["function"] for step in shown["split"] if step["weight"] not in (0, 1)} == {"orders", "mails"}
+    assert all(step.within for step in msgspec.convert(shown["split"], list[Step]))
+    assert (shown["serving"], shown["requests"]["failed"], shown["leftBehind"]) == ("v2", 0, [])
+    assert 0 < shown["secondsToTrafficBack"] < 3
+
+
 def test_the_demonstrations_hold_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(prefix="sw-") as directory:
         monkeypatch.setenv("TMPDIR", directory)
-        names = ("lambda-canary", "lambda-alarm-rollback")
+        names = ("lambda-canary", "lambda-alarm-rollback", "lambda-sam")
         argv = [[*command(), "demo", name, "--output", "json"] for name in names]
         started = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in argv]
         told = [(demo.communicate(timeout=180), demo.returncode) for demo in started]
         for (_, complaints), code in told:
             assert code == 0, complaints
-        canary, alarm = (json.loads(out) for (out, _), _ in told)
+        canary, alarm, sam = (json.loads(out) for (out, _), _ in told)
         assert list(Path(directory).iterdir()) == processes.of(Path(directory)) == []
     assert [one["deployments"][0]["status"] for one in (canary, alarm)] == ["Succeeded", "Stopped"]
     assert [one["serving"] for one in (canary, alarm)] == ["v2", "v1"]
@@ -289,3 +326,4 @@ def test_the_demonstrations_hold_and_leave_nothing(monkeypatch: pytest.MonkeyPat
     assert [step["weight"] for step in alarm["trafficWeights"]] == [0.25, 0.0]
     assert 0 < alarm["secondsToTrafficBack"] < 3
     assert canary["awsCalls"][-1]["operation"] == "Invoke"
+    _three_of_which_one_fails(sam)

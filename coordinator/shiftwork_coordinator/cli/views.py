@@ -101,6 +101,7 @@ class Deployment(View, frozen=True):
     application_name: str = ""
     deployment_group_name: str = ""
     deployment_config_name: str = ""
+    compute_platform: str = "Server"
     creator: str = ""
     created_by: str = ""
     description: str | None = ""
@@ -122,6 +123,10 @@ class Deployment(View, frozen=True):
     traffic_weights: tuple[TrafficWeight, ...] = ()
     together: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
+
+    @property
+    def has_hosts(self) -> bool:
+        return self.compute_platform == "Server"
 
     @property
     def ended(self) -> bool:

@@ -97,7 +97,7 @@ def summary(view: Deployment) -> Iterator[str]:
     if view.complete_time is not None and (begun := view.start_time or view.create_time) is not None:
         took = f" after {duration(view.complete_time - begun)}"
     yield f"Deployment {view.deployment_id} of {view.group} {view.status.lower()}{took}: {counts(view)}."
-    if view.minimum_in_service is not None and view.minimum_healthy_hosts is not None and view.size:
+    if view.minimum_in_service is not None and view.minimum_healthy_hosts is not None and view.size and view.has_hosts:
         least, floor = view.minimum_in_service, view.minimum_healthy_hosts
         if least >= floor:  # a first deployment begins below it, and that is nobody's news
             yield f"Never fewer than {least} of {view.size} in service (minimum {floor})."
@@ -141,7 +141,13 @@ def _next(view: Deployment) -> Iterator[str]:
     info = view.rollback_info
     if info is not None and info.rollback_message:
         yield clean(info.rollback_message)
-    if info is not None and info.rollback_deployment_id:
+    if (info is not None and info.rollback_deployment_id) or not _differs(view):
         return
     if info is None or not info.rollback_triggering_deployment_id:
         yield f"To go back to the last good revision: shiftwork rollback {view.deployment_id}"
+
+
+def _differs(view: Deployment) -> bool:
+    """Whether it may have left anything other than it was. Where traffic is shifted the last shares tell."""
+    last = {step.target_id: step.weight for step in view.traffic_weights}
+    return view.has_hosts or any(last.values())

@@ -27,7 +27,7 @@ FORESHOCK = 1.0
 
 class FunctionReport(Report, frozen=True, kw_only=True, rename="camel"):
     """`aws_calls` are the coordinator's, in order; `split` is what was measured; `seconds_to_traffic_back` from the
-    alarm's turning red. Nothing may be `left_behind`."""
+    alarm's turning red, or the hook's answer. Nothing may be `left_behind`."""
 
     aws_calls: tuple[Recorded, ...]
     traffic_weights: tuple[Mapping[str, Any], ...]
@@ -62,17 +62,18 @@ def reported(stage: Stage, view: View, found: Sequence[Invocation], back: float 
         f"v{alias['FunctionVersion']}",
         aws_calls=tuple(recorded),
         traffic_weights=tuple(view["trafficWeights"]),
-        split=steps(found, recorded, NEW),
-        left_behind=_left(alias, view),
+        split=steps(found, recorded, sample.FUNCTION, NEW),
+        left_behind=left(NAME, alias, view),
         seconds_to_traffic_back=back,
     )
 
 
-def _left(alias: Mapping[str, Any], view: View) -> tuple[str, ...]:
+def left(name: str, alias: Mapping[str, Any], *views: View) -> tuple[str, ...]:
+    """What the alias still gives elsewhere, and what has not ended."""
     routes = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
-    open_events = [e for t in view["targets"] for e in t["lifecycleEvents"] if e["status"] == "InProgress"]
-    left = [f"{NAME} still gives {weight:.0%} to version {version}" for version, weight in routes.items()]
-    return (*left, *(f"{event['lifecycleEventName']} has not ended" for event in open_events))
+    events = [event for view in views for target in view["targets"] for event in target["lifecycleEvents"]]
+    still = [f"{name} gives {weight:.0%} to version {version}" for version, weight in routes.items()]
+    return (*still, *(f"{e['lifecycleEventName']} of {name} goes on" for e in events if e["status"] == "InProgress"))
 
 
 def problems(whole: FunctionReport, status: str, serving: str, weights: list[float]) -> list[str]:
@@ -93,21 +94,25 @@ def problems(whole: FunctionReport, status: str, serving: str, weights: list[flo
 
 def lines(whole: FunctionReport) -> tuple[str, ...]:
     made, requests = whole.deployments[0], whole.requests
-    counted = Counter(call.operation for call in whole.aws_calls)
     served = ", ".join(f"{count} by {version}" for version, count in requests.by_version.items())
     return (
         "",
         f"deployment   {made.deployment_id}  {made.revision}: {made.status} in {made.duration_seconds:.1f} s",
         f"invocations  {requests.sent} sent, {requests.failed} failed ({served})",
-        *(f"             {_measured(step)}" for step in whole.split),
-        f"AWS calls    {', '.join(f'{count} {name}' for name, count in counted.most_common())}",
+        *(f"             {measured(step, NEW)}" for step in whole.split),
+        called(whole),
         f"serving      {whole.serving}",
     )
 
 
-def _measured(step: Step) -> str:
+def called(whole: FunctionReport) -> str:
+    counted = Counter(call.operation for call in whole.aws_calls)
+    return f"AWS calls    {', '.join(f'{count} {name}' for name, count in counted.most_common())}"
+
+
+def measured(step: Step, version: str) -> str:
     found = f"{step.by_replacement / step.invocations:.1%}" if step.invocations else "-"
-    return f"at {step.weight:.0%}: {step.by_replacement} of {step.invocations} ran v2 ({found})"
+    return f"at {step.weight:.0%}: {step.by_replacement} of {step.invocations} ran v{version} ({found})"
 
 
 def apply(stage: Stage, *, failing: float = 0.0, interval: float) -> None:

@@ -38,7 +38,8 @@ def run(stage: Stage) -> Shown:
 def _seconds(stage: Stage) -> float | None:
     """From red to the write that gave all traffic back."""
     (alarm,) = sample.client(stage.lab, "cloudwatch").describe_alarms(AlarmNames=[sample.ALARM])["MetricAlarms"]
-    backs = [call.answered for call, weight in moves(function_stage.calls(stage.lab), NEW) if weight == 0.0]
+    moved = moves(function_stage.calls(stage.lab), sample.FUNCTION, NEW)
+    backs = [call.answered for call, weight in moved if weight == 0.0]
     if alarm["StateValue"] != "ALARM" or not backs:
         return None
     return float(backs[-1] - alarm["StateUpdatedTimestamp"].timestamp())

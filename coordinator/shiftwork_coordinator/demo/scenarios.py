@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shiftwork_coordinator.demo import half_at_a_time, lambda_alarm_rollback, lambda_canary
+from shiftwork_coordinator.demo import half_at_a_time, lambda_alarm_rollback, lambda_canary, lambda_sam
 from shiftwork_coordinator.demo.report import Shown
 from shiftwork_coordinator.demo.stage import Stage
 
@@ -34,5 +34,11 @@ SCENARIOS = {
     ),
     "lambda-alarm-rollback": Scenario(
         "v2 fails some requests: an alarm turns red, and all traffic goes back", 0, lambda_alarm_rollback.run, aws=True
+    ),
+    "lambda-sam": Scenario(
+        "a SAM template's three functions move together to v2; a hook of one refuses v3, and all go back",
+        0,
+        lambda_sam.run,
+        aws=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""How an alias shared its invocations out, step by step: what was measured against what was asked for. Pure."""
+"""How aliases shared their invocations out, step by step: what was measured against what was asked for. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SIGMAS = 4.0
 class Step(msgspec.Struct, frozen=True, rename="camel"):
     """Of the `invocations` that began and ended while `weight` was in force, `by_replacement` ran the new version."""
 
+    function: str
     weight: float
     invocations: int
     by_replacement: int
@@ -28,9 +29,10 @@ class Step(msgspec.Struct, frozen=True, rename="camel"):
         return abs(self.by_replacement - expected) <= SIGMAS * math.sqrt(expected * (1 - self.weight)) + 1e-9
 
 
-def moves(calls: Sequence[Recorded], replacement: str) -> list[tuple[Recorded, float]]:
-    """Writes of the alias that had an effect, each with the replacement's share after it."""
-    done = [call for call in calls if call.operation == "UpdateAlias" and 200 <= call.status < 300]
+def moves(calls: Sequence[Recorded], function: str, replacement: str) -> list[tuple[Recorded, float]]:
+    """Writes of the function's alias that had an effect, each with the replacement's share after it."""
+    written = [c for c in calls if c.operation == "UpdateAlias" and c.parameters.get("FunctionName") == function]
+    done = [call for call in written if 200 <= call.status < 300]
     return [(call, _weight(call.parameters, replacement)) for call in done]
 
 
@@ -40,16 +42,18 @@ def _weight(given: Any, replacement: str) -> float:
     return float((given.get("RoutingConfig") or {}).get("AdditionalVersionWeights", {}).get(replacement, 0.0))
 
 
-def steps(found: Sequence[Invocation], calls: Sequence[Recorded], replacement: str) -> tuple[Step, ...]:
+def steps(found: Sequence[Invocation], calls: Sequence[Recorded], function: str, replacement: str) -> tuple[Step, ...]:
     """Before the first write, between writes, and after the last."""
-    made = moves(calls, replacement)
+    made = moves(calls, function, replacement)
     begins = [(0.0, 0.0), *((call.answered, weight) for call, weight in made)]
     ends = [*(call.at for call, _ in made), float("inf")]
-    return tuple(
-        _step(found, begin, end, weight, replacement) for (begin, weight), end in zip(begins, ends, strict=True)
-    )
+    spans = zip(begins, ends, strict=True)
+    return tuple(_step(_within(found, begin, end), weight, function, replacement) for (begin, weight), end in spans)
 
 
-def _step(found: Sequence[Invocation], begin: float, end: float, weight: float, replacement: str) -> Step:
-    inside = [one for one in found if one.sent >= begin and one.answered <= end and one.version]
-    return Step(weight, len(inside), sum(one.version == replacement for one in inside))
+def _within(found: Sequence[Invocation], begin: float, end: float) -> list[Invocation]:
+    return [one for one in found if one.sent >= begin and one.answered <= end and one.version]
+
+
+def _step(inside: Sequence[Invocation], weight: float, function: str, replacement: str) -> Step:
+    return Step(function, weight, len(inside), sum(one.version == replacement for one in inside))

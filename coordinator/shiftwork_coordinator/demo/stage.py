@@ -49,12 +49,17 @@ class Stage:
 
     def deployed(self, name: str, *args: str) -> View:
         """The ended deployment that `shiftwork deploy ARGS` makes; `name` is for people."""
-        before = {view["deploymentId"] for view in self.deployments()}
-        self.run("deploy", *args)
-        made = [v for v in self.deployments() if v["deploymentId"] not in before and v["creator"] == "user"]
+        made = [view for view in self.made("deploy", *args) if view["creator"] == "user"]
         if not made:
             raise Unavailable(f"cannot deploy {name}: `shiftwork deploy` made no deployment")
-        return self.ended(made[-1]["deploymentId"])
+        return made[0]
+
+    def made(self, *args: str) -> list[View]:
+        """The ended deployments that the command made or caused, in the order of their creation."""
+        before = {view["deploymentId"] for view in self.deployments()}
+        self.run(*args)
+        new = [view["deploymentId"] for view in self.deployments() if view["deploymentId"] not in before]
+        return [self.ended(id) for id in reversed(new)]
 
     def begin(self, revision: str) -> str:
         """Starts a deployment and returns its id."""
@@ -110,9 +115,13 @@ class Stage:
         return done.stdout
 
     def run(self, *args: str) -> int:
-        """The exit code of the command, whose output is shown."""
+        """The exit code of the command, whose output is shown. Raises Unavailable when it does not end."""
         argv = [*command(), *args]
-        return subprocess.run(argv, env=self._environment(), stdout=self._shown, check=False).returncode
+        try:
+            done = subprocess.run(argv, env=self._environment(), stdout=self._shown, timeout=WITHIN, check=False)
+        except subprocess.TimeoutExpired as err:
+            raise Unavailable(f"cannot go on: `shiftwork {args[0]}` has not ended within {WITHIN:g} s") from err
+        return done.returncode
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.lab.environment()}

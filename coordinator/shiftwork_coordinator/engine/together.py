@@ -23,7 +23,8 @@ def companion(row: Deployment) -> Companion:
         return Companion(row.id, "succeeded")
     if row.halted_code or row.status in ENDED:
         why = row.error_message or row.halted_message or row.error_code or row.halted_code
-        return Companion(row.id, "back", f"{row.id} of {row.group}: {why}")
+        along = TOGETHER in (row.halted_code, row.error_code)
+        return Companion(row.id, "back", f"{row.id} of {row.group}: {why}", along)
     return Companion(row.id, "under way" if row.arrived_at is None else "arrived")
 
 
@@ -32,8 +33,9 @@ def settled(draft: Draft) -> bool:
 
 
 def gone_back(draft: Draft) -> str:
-    """Why none of them may keep what it did; empty while that is open."""
-    return "" if settled(draft) else next((c.why for c in draft.snapshot.companions if c.state == "back"), "")
+    """Why none of them may keep what it did, from the one that began it; empty while that is open."""
+    back = [one for one in draft.snapshot.companions if one.state == "back"]
+    return "" if settled(draft) or not back else min(back, key=lambda one: one.along).why
 
 
 def heed(draft: Draft) -> None:

@@ -78,11 +78,13 @@ class Shifted(msgspec.Struct, frozen=True):
 
 
 class Companion(msgspec.Struct, frozen=True):
-    """A deployment that was created together with this one. `back`: it ended badly, or will; `why` says so."""
+    """A deployment that was created together with this one. `back`: it ended badly, or will; `why` says so,
+    and `along` that it was taken along by another."""
 
     id: str
     state: Literal["under way", "arrived", "succeeded", "back"]
     why: str = ""
+    along: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True):

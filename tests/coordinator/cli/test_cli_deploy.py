@@ -123,6 +123,17 @@ async def test_failure_shows_cause_output_and_what_to_do(created, cli, failed_vi
     ]
 
 
+async def test_a_function_whose_traffic_is_back_needs_no_rollback(created, cli, view):
+    weights = [{"targetId": "orders", "weight": weight, "at": 1001.0} for weight in (0.1, 0.0)]
+    back = view("Failed", computePlatform="Lambda", completeTime=1003.5, trafficWeights=weights, targets=[])
+    created.film(ID, ("view", back))
+    told = (await cli(*DEPLOY)).out
+    assert "To go back" not in told
+    assert "in service" not in told, "there are no hosts to count"
+    created.film(ID, ("view", {**back, "trafficWeights": weights[:1]}))
+    assert "To go back to the last good revision" in (await cli(*DEPLOY)).out
+
+
 async def test_an_automatic_rollback_is_followed_and_the_exit_code_stays_1(created, cli, view, failed_view):
     failed_view["rollbackInfo"]["rollbackDeploymentId"] = "d-BACK"
     created.film(ID, ("view", failed_view))

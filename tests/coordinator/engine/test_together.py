@@ -129,6 +129,15 @@ def test_what_a_row_tells_its_companions(fields: Any, state: str) -> None:
     assert (state == "back") is bool(found.why)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_one_that_began_it_is_named_whoever_else_was_taken_along(begun: bool) -> None:
+    started = {} if begun else {"started_at": None, "status": D.CREATED, "batch": 0}
+    along = companion(replace(decide(moved(BACK, deployment=started), NOW).deployment, id="d-3"))
+    assert (along.state, along.along) == ("back", True)
+    decision = decide(moved(along, BACK), NOW)
+    assert decision.deployment.error_message == f"deployed together with {BACK.why}"
+
+
 def test_a_request_is_heeded_while_the_others_are_under_way() -> None:
     before = moved(Companion("d-2", "under way"))
     decision = decide(replace(before, request=Request("d-1", stop="stop", stop_by="ann")), NOW)

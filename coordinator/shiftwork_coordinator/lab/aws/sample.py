@@ -79,23 +79,23 @@ def role(lab: Lab) -> str:
 
 def function(functions: Any, role: str, name: str, failing: float = 0.0) -> None:
     """One with versions 1 and 2, and the alias at 1."""
-    _create(functions, name, role, HANDLER.format(failing=0.0))
-    functions.update_function_code(FunctionName=name, ZipFile=_packed(HANDLER.format(failing=failing)), Publish=True)
+    create(functions, name, role, HANDLER.format(failing=0.0))
+    functions.update_function_code(FunctionName=name, ZipFile=packed(HANDLER.format(failing=failing)), Publish=True)
     functions.create_alias(FunctionName=name, Name=ALIAS, FunctionVersion="1")
 
 
 def hook(functions: Any, role: str, name: str, text: str = CHECK, **environment: str) -> None:
-    _create(functions, name, role, text, environment)
+    create(functions, name, role, text, environment)
 
 
-def _create(functions: Any, name: str, role: str, text: str, environment: Mapping[str, str] | None = None) -> None:
+def create(functions: Any, name: str, role: str, text: str, environment: Mapping[str, str] | None = None) -> None:
     functions.create_function(
         FunctionName=name, Runtime="python3.12", Role=role, Handler="handler.main", Publish=True,
-        Code={"ZipFile": _packed(text)}, Environment={"Variables": dict(environment or {})},
+        Code={"ZipFile": packed(text)}, Environment={"Variables": dict(environment or {})},
     )  # fmt: skip
 
 
-def _packed(text: str) -> bytes:
+def packed(text: str) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("handler.py", text)
