@@ -14,6 +14,7 @@ from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator import shifters
 from shiftwork_coordinator.creation import DEFAULTS, config_named, refuse_other_platform
+from shiftwork_coordinator.fleets import selectors
 from shiftwork_coordinator.model.config import AllAtOnce, DeploymentConfig, MinimumHealthyHosts, checked, full_name
 from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.rows import CustomConfig, Group
@@ -25,6 +26,7 @@ from shiftwork_coordinator.model.settings import (
     ConfigSettings,
     GroupSettings,
     Health,
+    Instances,
 )
 from shiftwork_coordinator.pki import NAME
 from shiftwork_coordinator.shell.agents import Agents
@@ -38,7 +40,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s?([kMGT]|[KMGT]i|)B")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_FREE = frozenset({"environment", "parameters", "tags"})
+_FREE = frozenset({"environment", "parameters", "tags", "ec2_tags", "ec2_tag_sets"})
 """Mappings whose keys are the user's own."""
 
 
@@ -192,8 +194,11 @@ def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs:
         _check_shifting(name, settings)
     else:
         _refuse_of_services(name, settings)
-        if not settings.instances.tags and not settings.instances.names:
-            raise InvalidRequest(f"cannot use the group {name}: `instances` needs tags or names")
+        if settings.instances == Instances():
+            raise InvalidRequest(
+                f"cannot use the group {name}: `instances` needs one of {', '.join(Instances.__struct_fields__)}"
+            )
+        selectors.check(name, settings.instances)
     Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
 
 

@@ -12,6 +12,7 @@ from shiftwork_contract.resource import Resource, ScalingGroup, content_of, mark
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
+from shiftwork_coordinator.engine.gone import INSTANCE_GONE
 from shiftwork_coordinator.model.config import PREDEFINED, PREFIX, AllAtOnce, DeploymentConfig, Platform, full_name
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
@@ -21,6 +22,7 @@ DEFAULTS: dict[Platform, str] = {
     "Server": PREFIX + "OneAtATime", "Lambda": PREFIX + "LambdaAllAtOnce", "ECS": PREFIX + "ECSAllAtOnce"
 }  # fmt: skip
 """The config of a group that names none."""
+NO_INSTANCES = "NO_INSTANCES"
 ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -43,14 +45,18 @@ def _matches(instance: Instance, wanted: Instances) -> bool:
 
 def no_instances(group: Group, instances: Iterable[Instance]) -> InvalidRequest:
     """The error for a selector that matches nothing; names what there is."""
+    wanted, where = group.settings.instances, f"{group.application}/{group.name}"
+    if wanted.in_ec2:
+        return InvalidRequest(
+            f"cannot deploy to {where}: no joined instance and no running instance of EC2 is meant by {wanted.text()};"
+            " correct `instances`, `aws.region` or `aws.role_arn`, or start some",
+            code=NO_INSTANCES,
+        )
     names = ", ".join(i.name for i in instances if i.revoked_at is None) or "none"
-    wanted = ", ".join(f"{k}={'|'.join(v)}" for k, v in group.settings.instances.tags.items())
-    wanted = ", ".join(filter(None, (wanted, *group.settings.instances.names)))
     return InvalidRequest(
-        f"cannot deploy to {group.application}/{group.name}: no joined instance matches"
-        f" {wanted or 'its empty selector'}; joined are: {names};"
-        " tag one with `shiftwork instances tag INSTANCE KEY=VALUE` or join one",
-        code="NO_INSTANCES",
+        f"cannot deploy to {where}: no joined instance matches {wanted.text() or 'its empty selector'}; joined are:"
+        f" {names}; tag one with `shiftwork instances tag INSTANCE KEY=VALUE` or join one",
+        code=NO_INSTANCES,
     )
 
 
@@ -85,6 +91,27 @@ def refuse_impossible(config: DeploymentConfig, total: int) -> None:
     problem = verdict.invalid(total, config.minimum_healthy_hosts.of(total))
     if problem:
         raise InvalidRequest(problem, code=verdict.HEALTH_CONSTRAINTS_INVALID)
+
+
+def refuse_stopped(where: str, config: DeploymentConfig, total: int, stopped: Iterable[str]) -> None:
+    """Stopped instances are in the set and count as failed. Refused where that alone would end the deployment."""
+    names, floor = sorted(stopped, key=natural), config.minimum_healthy_hosts.of(total)
+    told = verdict.Tally(total, floor, len(names), succeeded=0, skipped=0, unattempted=total - len(names))
+    if problem := verdict.too_many_failed(told, config.max_failed):
+        raise InvalidRequest(
+            f"cannot deploy to {where}: {len(names)} of {total} instances are stopped and count as failed"
+            f" ({', '.join(names[:20])}), and {problem}; start or terminate them, choose others, or use a config with a"
+            " lower minimum",
+            code=verdict.HEALTH_CONSTRAINTS,
+        )
+
+
+def stopped_target(deployment: Deployment, name: str, cloud_id: str, address: str = "") -> Target:
+    """One that is decided before the start: CodeDeploy would wait for its agent first, and then call it failed."""
+    row, at = Target(deployment.id, name, address, cloud_id, look=first_look(deployment)), deployment.created_at
+    why = f"{cloud_id} is stopped in EC2: nothing was changed there; start it and deploy again"
+    failed = {"status": TargetStatus.FAILED, "error_code": INSTANCE_GONE, "error_message": why}
+    return replace(row, left_at=at, completed_at=at, **failed)
 
 
 def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Target]:

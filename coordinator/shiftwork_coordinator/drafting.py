@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.appspec import appspec_name
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.place import parse_place
 from shiftwork_contract.resource import Resource, revision_of
 from shiftwork_contract.revision import Revision, Signed, parse_reference
 from shiftwork_contract.statement import fitting
-from shiftwork_coordinator import functions, services
+from shiftwork_coordinator import fleets, functions, services
 from shiftwork_coordinator.creation import (
     DEFAULTS,
     config_named,
@@ -26,9 +27,13 @@ from shiftwork_coordinator.creation import (
     of_resources,
     refuse_impossible,
     refuse_other_platform,
+    refuse_stopped,
     resource_targets,
+    stopped_target,
     targets_of,
 )
+from shiftwork_coordinator.engine.batches import natural
+from shiftwork_coordinator.fleets.choosing import Chosen, tied
 from shiftwork_coordinator.functions import FunctionWanted
 from shiftwork_coordinator.model.config import DeploymentConfig, Platform
 from shiftwork_coordinator.model.parameters import Value, values
@@ -37,6 +42,8 @@ from shiftwork_coordinator.model.settings import Alarms, GroupSettings
 from shiftwork_coordinator.shell.coordinator import Coordinator
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
+RESOLVE_LIMIT = 60.0
+"""Seconds for all pages of EC2's answers together."""
 OUTSIDE = ("s3:", "github:")
 """Of references to places that the coordinator has to look into."""
 
@@ -86,17 +93,19 @@ WANTED: dict[Platform, Callable[[CreateDeployment, GroupSettings], Awaitable[Res
 
 
 class Drafted(msgspec.Struct, frozen=True):
-    """A deployment with its rows, not stored yet. `instances` are there where it is one to hosts."""
+    """A deployment with its rows, not stored yet. `instances` are there where it is one to hosts, and `fleet` where
+    EC2 was asked who is meant."""
 
     deployment: Deployment
     targets: list[Target]
     group: Group
     instances: list[Instance] = []
+    fleet: Chosen = Chosen()
 
 
 async def drafted(home: Coordinator, asked: CreateDeployment, who: str, group: Group | None = None) -> Drafted:
-    """Everything that can be found wrong without asking what lies outside is refused here. Nothing is stored. `group`
-    stands for the stored one."""
+    """Everything that can be found wrong without asking balancers and platforms is refused here; EC2 is asked who is
+    meant. Nothing is stored. `group` stands for the stored one."""
     group = group or await home.store.group(asked.application, asked.group)
     if group is None:
         raise InvalidRequest(
@@ -112,14 +121,39 @@ async def drafted(home: Coordinator, asked: CreateDeployment, who: str, group: G
         deployment = of_resources(row, resources, hooks)
         return Drafted(deployment, resource_targets(deployment, resources), group)
     everybody = await home.store.instances()
-    instances = matching(everybody, group.settings.instances)
+    fleet = await _fleet(group, everybody)
+    instances = _union(matching(everybody, group.settings.instances), fleet)
     if not instances:
         raise no_instances(group, everybody)
-    refuse_impossible(config, len(instances))
+    total = len(instances) + len(fleet.stopped)
+    refuse_impossible(config, total)
+    refuse_stopped(f"{asked.application}/{asked.group}", config, total, fleet.stopped)
     revision = _signed(asked, await resolve(home, asked.application, asked.revision))
     deployment = await _row(home, asked, who, group, config, revision)
-    targets = [*targets_of(deployment, instances), *fleet_targets(deployment)]
-    return Drafted(deployment, targets, group, instances)
+    addresses = {row.name: row.address for row in everybody}
+    stopped = [stopped_target(deployment, name, m.id, addresses.get(name, "")) for name, m in fleet.stopped.items()]
+    targets = [*targets_of(deployment, instances), *stopped, *fleet_targets(deployment)]
+    return Drafted(deployment, targets, group, instances, fleet)
+
+
+async def _fleet(group: Group, everybody: Sequence[Instance]) -> Chosen:
+    wanted, where = group.settings.instances, f"{group.application}/{group.name}"
+    if not wanted.in_ec2:
+        return Chosen()
+    try:
+        async with asyncio.timeout(RESOLVE_LIMIT):
+            members = await fleets.connect(group.settings.aws).members(wanted)
+    except TimeoutError:
+        raise Unavailable(
+            f"cannot deploy to {where}: EC2 did not tell its instances within {RESOLVE_LIMIT:g} s"
+        ) from None
+    return tied(where, members, everybody)
+
+
+def _union(joined: Iterable[Instance], fleet: Chosen) -> list[Instance]:
+    """Each once, in natural order; those that stand still are targets of another kind."""
+    each = {row.name: row for row in (*joined, *fleet.instances) if row.name not in fleet.stopped}
+    return sorted(each.values(), key=lambda row: natural(row.name))
 
 
 async def _row(

@@ -14,7 +14,8 @@ from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.config import AllAtOnce
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
-from shiftwork_coordinator.ports import Problem
+from shiftwork_coordinator.model.status import DECIDED
+from shiftwork_coordinator.ports import Member, Problem
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import Coordinator
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
@@ -30,6 +31,7 @@ async def plan(home: Coordinator, asked: CreateDeployment, group: Group | None =
     try:
         wrong = await problems(home, found)
         wrong += _agent_problems(home, found.instances)
+        wrong += _fleet_problems(found)
         wrong += await _alarm_problems(deployment)
         snapshot = await _snapshot(home, deployment, targets, balancing)
     finally:
@@ -41,6 +43,7 @@ async def plan(home: Coordinator, asked: CreateDeployment, group: Group | None =
         "revision": msgspec.to_builtins(deployment.revision),
         "signed": msgspec.to_builtins(facts(signed)) if (signed := deployment.revision.signed) else None,
         "config": deployment.config.name,
+        "instances": _instances(found),
         "resources": [msgspec.to_builtins(t.resource) for t in found.targets if t.resource],
         "parameters": deployment.parameters,
         "events": [str(event) for event in events_of(deployment)],
@@ -78,7 +81,8 @@ async def _seen_now(home: Coordinator, balancing: Balancing) -> dict[str, tuple[
 
 
 def _balancing(home: Coordinator, found: Drafted) -> Balancing:
-    deployment, targets = found.deployment, [t for t in found.targets if t.resource is None]
+    deployment = found.deployment
+    targets = [t for t in found.targets if t.resource is None and t.status not in DECIDED]
     return Balancing(deployment.group_id, deployment.settings, targets, home.agents, home.epoch)
 
 
@@ -106,9 +110,49 @@ async def _checked(balancing: Balancing) -> list[Problem]:
     return found
 
 
+def _instances(found: Drafted) -> list[dict[str, str]]:
+    """Who is meant, with what EC2 says of it."""
+    joined, members = {row.name: row for row in found.instances}, found.fleet.members
+    unknown = Member("", "")
+    return [
+        {
+            "instance": target.instance,
+            "instanceId": target.cloud_id,
+            "zone": (member := members.get(target.instance, unknown)).zone or _zone(joined.get(target.instance)),
+            "autoScalingGroup": member.group,
+            "state": member.state,
+        }
+        for target in found.targets
+        if target.resource is None
+    ]
+
+
+def _zone(row: Instance | None) -> str:
+    return row.host.zone if row else ""
+
+
 def _agent_problems(home: Coordinator, instances: list[Instance]) -> list[Problem]:
     away = [i for i in instances if not home.agents.connected(i.name)]
-    return [Problem(f"the agent of {i.name} is not connected", fatal=False, instance=i.name) for i in away]
+    return [
+        Problem(f"the agent of {i.name} is not connected (last seen: {_last_seen(home, i)})", False, i.name)
+        for i in away
+    ]
+
+
+def _last_seen(home: Coordinator, row: Instance) -> str:
+    seen = home.agents.seen(row.name).last_seen or row.last_seen
+    return "never" if seen is None else f"{home.clock.now() - seen:.0f} s ago"
+
+
+def _fleet_problems(found: Drafted) -> list[Problem]:
+    """What EC2 has besides those that are deployed to."""
+    notes = [
+        Problem(f"{member.id} is {member.state} in EC2: it counts as failed, and nothing is done there", False, name)
+        for name, member in found.fleet.stopped.items()
+    ]
+    return notes + [
+        Problem(f"{m.id} is not taken: it is {m.lifecycle or m.state}", False, m.id) for m in found.fleet.left
+    ]
 
 
 async def _alarm_problems(deployment: Deployment) -> list[Problem]:

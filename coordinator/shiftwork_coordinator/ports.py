@@ -19,6 +19,7 @@ from shiftwork_contract.place import Reference
 from shiftwork_contract.resource import Shift
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.model.arrangement import Arrangement
+from shiftwork_coordinator.model.settings import Instances
 
 
 class Clock(Protocol):
@@ -123,6 +124,30 @@ class Gates(Protocol):
 
     def state(self, instance: str) -> GateState | None:
         """The last state reported after the last `set` reached the agent; None when there is none yet."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """An instance of EC2 that a group's settings mean. `state` is EC2's word; `group` is the Auto Scaling group that it
+    belongs to and `lifecycle` its state there, which is known where the group was asked for."""
+
+    id: str
+    state: str
+    zone: str = ""
+    group: str = ""
+    lifecycle: str = ""
+
+
+class Fleets(Protocol):
+    """The instances of EC2, in one account and region."""
+
+    async def members(self, wanted: Instances) -> Sequence[Member]:
+        """Every instance with one of the `ids`, in one of the groups `autoscaling`, or with the tags; each once. Those
+        that were terminated need not be told, but for `ids`. Raises InvalidRequest that names ids and groups which are
+        not there, Unavailable for what may pass."""
+
+    async def lost(self, ids: Sequence[str], *, missing: bool = False) -> Mapping[str, str]:
+        """Those of these instances that do not run, or not for long, with EC2's state; with `missing` also those that
+        EC2 does not know (any more), as "missing". Raises like `members`."""
 
 
 class AlarmReading(msgspec.Struct, frozen=True):

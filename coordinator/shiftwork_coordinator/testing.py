@@ -13,11 +13,14 @@ from typing import Literal
 from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import GateState
 from shiftwork_contract.resource import Resource
+from shiftwork_coordinator.fleets.tags import matches
 from shiftwork_coordinator.model.arrangement import Arrangement
+from shiftwork_coordinator.model.settings import Instances
 from shiftwork_coordinator.ports import (
     AlarmReading,
     HookAnswer,
     HookCall,
+    Member,
     Problem,
     Reading,
     Server,
@@ -180,6 +183,51 @@ class MemoryAlarms:
             return AlarmReading("UNREADABLE", self.unreadable[name])
         state: Literal["OK", "ALARM"] = "ALARM" if name in self.red else "OK"
         return AlarmReading(state, self.red.get(name, ""), self.changed_at.get(name))
+
+
+@dataclass
+class Machine:
+    """An instance of EC2 in memory. `lifecycle` is its state in the Auto Scaling group `group`."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    group: str = ""
+    state: str = "running"
+    zone: str = "us-east-1a"
+    lifecycle: str = "InService"
+
+
+@dataclass
+class MemoryFleets:
+    """EC2 with the machines that a test puts there, by id. `groups` are Auto Scaling groups, the empty ones too.
+    `unreachable` makes every question raise Unavailable."""
+
+    machines: dict[str, Machine] = field(default_factory=dict)
+    groups: set[str] = field(default_factory=set)
+    unreachable: bool = False
+    asked: int = 0
+
+    async def members(self, wanted: Instances) -> Sequence[Member]:
+        self._ask()
+        groups = {*self.groups, *(m.group for m in self.machines.values())}
+        absent = [name for name in wanted.ids if name not in self.machines]
+        absent += [name for name in wanted.autoscaling if name not in groups]
+        if absent:
+            raise InvalidRequest(f"cannot find {', '.join(absent)} in memory")
+        return [
+            Member(id, m.state, m.zone, m.group, m.lifecycle if m.group in wanted.autoscaling else "")
+            for id, m in self.machines.items()
+            if id in wanted.ids or (m.group and m.group in wanted.autoscaling) or matches(m.tags, wanted)
+        ]
+
+    async def lost(self, ids: Sequence[str], *, missing: bool = False) -> Mapping[str, str]:
+        self._ask()
+        states = {id: self.machines[id].state if id in self.machines else "missing" for id in ids}
+        return {id: state for id, state in states.items() if state != "running" and (missing or state != "missing")}
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.unreachable:
+            raise Unavailable("cannot reach EC2")
 
 
 @dataclass

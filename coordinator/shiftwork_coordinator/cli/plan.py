@@ -49,6 +49,7 @@ def plan(
     else:
         _heading(told)
         _signature(told)
+        _members(_list(told, "instances"))
         _batches(_list(told, "batches"))
         _steps(_list(told, "steps"))
         _problems(problems)
@@ -79,6 +80,20 @@ def _signature(told: Told) -> None:
         from shiftwork_contract.statement import Facts, line
 
         click.echo(line(msgspec.convert(told["signed"], Facts)))
+
+
+def _members(instances: list[Any]) -> None:
+    """Those that are in EC2, by their place: a line for each Auto Scaling group and zone."""
+    from shiftwork_coordinator.cli.output import clean
+
+    places: dict[tuple[str, str], list[str]] = {}
+    for known in filter(lambda each: isinstance(each, dict) and each.get("instanceId"), instances):
+        name, id = str(known.get("instance", "")), str(known["instanceId"])
+        place = str(known.get("autoScalingGroup", "")), str(known.get("zone", ""))
+        places.setdefault(place, []).append(name if name == id else f"{name} ({id})")
+    for (group, zone), names in sorted(places.items()):
+        where = " in ".join(filter(None, (group or "instances", zone)))
+        click.echo(clean(f"{where}: {', '.join(names)}"))
 
 
 def _batches(batches: list[Any]) -> None:

@@ -26,18 +26,28 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 class Instances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Union of `names`, of the joined instances that match `tags`, and of what EC2 has: `ids`, members of the groups
-    `autoscaling`, and what matches `ec2_tags`. Tags match with every key (AND) and one of its values (OR)."""
+    `autoscaling`, and what matches `ec2_tags`. Tags match with every key (AND) and one of its values (OR); with
+    `ec2_tag_sets` instead, every set (AND) must match with anything in it (OR)."""
 
     tags: dict[str, list[str]] = {}
     names: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     autoscaling: tuple[str, ...] = ()
     ec2_tags: dict[str, list[str]] = {}
+    ec2_tag_sets: tuple[dict[str, list[str]], ...] = ()
 
     @property
     def in_ec2(self) -> bool:
         """Whether EC2 has to be asked who is meant."""
-        return bool(self.ids or self.autoscaling or self.ec2_tags)
+        return bool(self.ids or self.autoscaling or self.ec2_tags or self.ec2_tag_sets)
+
+    def text(self) -> str:
+        """For people: what is meant."""
+        tags = [f"{key}={'|'.join(values)}" for key, values in self.tags.items()]
+        there = [f"EC2 tag {key}={'|'.join(values)}" for key, values in self.ec2_tags.items()]
+        sets = [" or ".join(f"{k}={'|'.join(v)}" for k, v in each.items()) for each in self.ec2_tag_sets]
+        groups = [f"Auto Scaling group {name}" for name in self.autoscaling]
+        return ", ".join([*tags, *self.names, *self.ids, *groups, *there, *(f"EC2 tags {one}" for one in sets)])
 
 
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -99,6 +99,21 @@ async def test_settings_are_checked_before_they_are_kept(site: Any, settings: st
     assert (status, expected in answer["error"]["message"]) == (400, True), answer
 
 
+async def test_a_group_may_be_all_ec2s_and_is_checked_too(site: Any) -> None:
+    for given, expected in (
+        ("{autoscaling: [web]}", ""),
+        ("{ec2_tags: {every: [30s]}}", ""),
+        ("{ec2_tag_sets: [{timeout: [1m]}, {Role: [web]}]}", ""),
+        ("{ec2_tags: {A: [a]}, ec2_tag_sets: [{A: [a]}]}", "InvalidEC2TagCombinationException"),
+        ("{}", "InvalidRequest"),
+    ):
+        text = BASE.replace("{names: [web-1]}", given)
+        _, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": text})
+        assert answer.get("error", {}).get("code", "") == expected, answer
+    group = await site.home.store.group("web", "production")
+    assert group.settings.instances.ec2_tag_sets == ({"timeout": ["1m"]}, {"Role": ["web"]})
+
+
 async def test_none_is_no_balancer_and_says_what_to_write_instead(site: Any) -> None:
     text = BASE + "    load_balancers: [{none: {}}]\n"
     status, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": text})
