@@ -14,7 +14,8 @@ import pytest
 from shiftwork_coordinator.lab.aws import service_sample
 from shiftwork_coordinator.lab.aws.balancing import health
 from shiftwork_coordinator.lab.aws.containers.scheduler import Settings
-from shiftwork_coordinator.lab.aws.service_sample import CLUSTER, CONTAINER, PORT, Made, client
+from shiftwork_coordinator.lab.aws.sample import client
+from shiftwork_coordinator.lab.aws.service_sample import CLUSTER, CONTAINER, PORT, Made
 from shiftwork_coordinator.lab.aws.standin import StandIn, running
 from shiftwork_coordinator.lab.plan import Lab
 

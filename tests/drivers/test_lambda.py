@@ -156,8 +156,14 @@ async def test_a_version_takes_traffic_when_it_is_active_and_provisioned(
         (
             b'{"errorMessage": "boom"}',
             "Unhandled",
-            HookAnswer("Failed", 'the function raised: {"errorMessage": "boom"}'),
+            HookAnswer("Failed", "the function raised boom"),
         ),
+        (
+            b'{"errorType": "KeyError", "errorMessage": "no x", "stackTrace": ["line 7"]}',
+            "Unhandled",
+            HookAnswer("Failed", "the function raised KeyError: no x"),
+        ),
+        (b"[1", "Unhandled", HookAnswer("Failed", "the function raised [1")),
     ],
 )
 def test_answers(text: bytes, error: str, expected: HookAnswer) -> None:

@@ -302,7 +302,7 @@ def _three_of_which_one_fails(shown: dict[str, Any]) -> None:
     ends = [one["status"] for one in shown["deployments"]]
     assert ends == [*["Succeeded"] * 3, "Stopped", "Stopped", "Failed", "Succeeded"]
     assert shown["deployments"][-1]["rollbackOf"] == shown["deployments"][4]["deploymentId"], "what had arrived"
-    assert {step["function"] for step in shown["split"] if step["weight"] not in (0, 1)} == {"orders", "mails"}
+    assert {step["name"] for step in shown["split"] if step["weight"] not in (0, 1)} == {"orders", "mails"}
     assert all(step.within for step in msgspec.convert(shown["split"], list[Step]))
     assert (shown["serving"], shown["requests"]["failed"], shown["leftBehind"]) == ("v2", 0, [])
     assert 0 < shown["secondsToTrafficBack"] < 3

@@ -11,7 +11,7 @@ import msgspec
 
 from shiftwork_coordinator.demo import report
 from shiftwork_coordinator.demo.invocations import Invocation
-from shiftwork_coordinator.demo.report import Report, Requests
+from shiftwork_coordinator.demo.report import Requests, ShiftReport
 from shiftwork_coordinator.demo.split import Step, steps
 from shiftwork_coordinator.demo.stage import Stage, View
 from shiftwork_coordinator.lab.aws import sample
@@ -25,14 +25,9 @@ FORESHOCK = 1.0
 """Seconds of traffic before anything is deployed."""
 
 
-class FunctionReport(Report, frozen=True, kw_only=True, rename="camel"):
-    """`aws_calls` are the coordinator's, in order; `split` is what was measured; `seconds_to_traffic_back` from the
-    alarm's turning red, or the hook's answer. Nothing may be `left_behind`."""
+class FunctionReport(ShiftReport, frozen=True, kw_only=True, rename="camel"):
+    """`seconds_to_traffic_back` from the alarm's turning red, or the hook's answer."""
 
-    aws_calls: tuple[Recorded, ...]
-    traffic_weights: tuple[Mapping[str, Any], ...]
-    split: tuple[Step, ...]
-    left_behind: tuple[str, ...]
     seconds_to_traffic_back: float | None = None
 
 

@@ -141,7 +141,7 @@ def _lines(whole: FunctionReport, acts: Sequence[Act]) -> list[str]:
         *(_row(one) for one in whole.deployments),
         f"invocations  {requests.sent} sent, {requests.failed} failed ({served})",
         *(
-            f"             {step.function:<7}{function_stage.measured(step, str(act.version))}"
+            f"             {step.name:<7}{function_stage.measured(step, str(act.version))}"
             for act in acts
             for step in act.split()
         ),

@@ -63,5 +63,12 @@ class Invoking:
 @contextmanager
 def invoking(url: str, name: str, output: Path, rate: float) -> Iterator[Invoking]:
     """Invocations of a function through its alias, `NAME:ALIAS`, while inside; none afterwards."""
-    with _running([invocations.__name__, url, name, str(rate), str(output)]) as process:
+    with asking(invocations.of_function(url, name), output, rate) as steady:
+        yield steady
+
+
+@contextmanager
+def asking(url: str, output: Path, rate: float) -> Iterator[Invoking]:
+    """Requests for a page while inside, each of them told; none afterwards."""
+    with _running([invocations.__name__, url, str(rate), str(output)]) as process:
         yield Invoking(process, output)

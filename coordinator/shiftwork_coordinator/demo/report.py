@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from shiftwork_coordinator.demo.split import Step
 from shiftwork_coordinator.demo.tally import Result
+from shiftwork_coordinator.lab.aws.recording import Recorded
 
 
 class Deployment(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -36,6 +38,15 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     requests: Requests
     minimum_in_service: int
     serving: str
+
+
+class ShiftReport(Report, frozen=True, kw_only=True, rename="camel"):
+    """`aws_calls` are the coordinator's, in order; `split` is what was measured. Nothing may be `left_behind`."""
+
+    aws_calls: tuple[Recorded, ...]
+    traffic_weights: tuple[Mapping[str, Any], ...]
+    split: tuple[Step, ...]
+    left_behind: tuple[str, ...]
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shiftwork_coordinator.demo import half_at_a_time, lambda_alarm_rollback, lambda_canary, lambda_sam
+from shiftwork_coordinator.demo import (
+    ecs_blue_green,
+    ecs_canary,
+    half_at_a_time,
+    lambda_alarm_rollback,
+    lambda_canary,
+    lambda_sam,
+)
 from shiftwork_coordinator.demo.report import Shown
 from shiftwork_coordinator.demo.stage import Stage
 
@@ -40,5 +47,14 @@ SCENARIOS = {
         0,
         lambda_sam.run,
         aws=True,
+    ),
+    "ecs-blue-green": Scenario(
+        "a service's v2 is tested, then gets all the traffic; a broken v3 is found on the test listener, and goes",
+        0,
+        ecs_blue_green.run,
+        aws=True,
+    ),
+    "ecs-canary": Scenario(
+        "a service's traffic moves from v1 to v2, a quarter first; the split is measured", 0, ecs_canary.run, aws=True
     ),
 }

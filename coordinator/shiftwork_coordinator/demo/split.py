@@ -1,4 +1,4 @@
-"""How aliases shared their invocations out, step by step: what was measured against what was asked for. Pure."""
+"""How aliases and listeners shared out what came, step by step: what was measured against what was asked for. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ SIGMAS = 4.0
 
 
 class Step(msgspec.Struct, frozen=True, rename="camel"):
-    """Of the `invocations` that began and ended while `weight` was in force, `by_replacement` ran the new version."""
+    """Of the `invocations` of `name` that began and ended while `weight` was in force, `by_replacement` ran the new
+    version."""
 
-    function: str
+    name: str
     weight: float
     invocations: int
     by_replacement: int
@@ -44,16 +45,22 @@ def _weight(given: Any, replacement: str) -> float:
 
 def steps(found: Sequence[Invocation], calls: Sequence[Recorded], function: str, replacement: str) -> tuple[Step, ...]:
     """Before the first write, between writes, and after the last."""
-    made = moves(calls, function, replacement)
+    return between(found, moves(calls, function, replacement), function, replacement)
+
+
+def between(
+    found: Sequence[Invocation], made: Sequence[tuple[Recorded, float]], name: str, replacement: str
+) -> tuple[Step, ...]:
+    """The same, where shares were written otherwise; `name` is whose they are."""
     begins = [(0.0, 0.0), *((call.answered, weight) for call, weight in made)]
     ends = [*(call.at for call, _ in made), float("inf")]
     spans = zip(begins, ends, strict=True)
-    return tuple(_step(_within(found, begin, end), weight, function, replacement) for (begin, weight), end in spans)
+    return tuple(_step(_within(found, begin, end), weight, name, replacement) for (begin, weight), end in spans)
 
 
 def _within(found: Sequence[Invocation], begin: float, end: float) -> list[Invocation]:
     return [one for one in found if one.sent >= begin and one.answered <= end and one.version]
 
 
-def _step(inside: Sequence[Invocation], weight: float, function: str, replacement: str) -> Step:
-    return Step(function, weight, len(inside), sum(one.version == replacement for one in inside))
+def _step(inside: Sequence[Invocation], weight: float, name: str, replacement: str) -> Step:
+    return Step(name, weight, len(inside), sum(one.version == replacement for one in inside))

@@ -58,7 +58,7 @@ def _answer(text: bytes, error: str) -> HookAnswer:
     """`{"status": "Succeeded" | "Failed", "message": …}`; an exception in the function is a failure."""
     shown = text[:500].decode("utf-8", "replace")
     if error:
-        return HookAnswer("Failed", f"the function raised: {shown}")
+        return HookAnswer("Failed", f"the function raised {_raised(text) or shown}")
     try:
         found = msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -67,3 +67,13 @@ def _answer(text: bytes, error: str) -> HookAnswer:
     if status not in ("Succeeded", "Failed"):
         return HookAnswer("Failed", f'it must return {{"status": "Succeeded"}} or "Failed", it returned {shown}')
     return HookAnswer(status, str(found.get("message", "")) if isinstance(found, dict) else "")
+
+
+def _raised(text: bytes) -> str:
+    """What an error says, without where it was raised, which the function's own log has. Empty when it says nothing."""
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return ""
+    told = [str(found[key]) for key in ("errorType", "errorMessage") if found.get(key)]
+    return ": ".join(told)[:500]

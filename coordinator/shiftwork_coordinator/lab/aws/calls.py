@@ -14,7 +14,7 @@ import msgspec
 SERVICES = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
 """Names in signatures, where they differ from the SDK's. Classic load balancers are told apart by their version."""
 CLASSIC_ELB = "2012-06-01"
-LONGEST = 300
+LONGEST = 1000
 """Characters of a value that are worth recording."""
 
 

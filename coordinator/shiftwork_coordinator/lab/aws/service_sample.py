@@ -26,12 +26,14 @@ MAY_HAVE = (1, 4)
 THRESHOLD = 3
 """Answers 5xx within a minute, beyond which the alarm is red."""
 CHECK = """
-import os, urllib.request
+import os, urllib.error, urllib.request
 
 def main(event, context):
-    if event["LifecycleEvent"] == "AfterAllowTestTraffic":
-        with urllib.request.urlopen(os.environ["TEST_URL"], timeout=2) as answer:
-            print(event["TargetTaskDefinition"], "answers", answer.status, answer.headers["X-Version"])
+    try:
+        urllib.request.urlopen(os.environ["TEST_URL"], timeout=5).close()
+    except urllib.error.HTTPError as err:
+        told = err.read().decode().strip()
+        return {"status": "Failed", "message": f"the test listener answers {err.code}: {told}"}
     return {"status": "Succeeded"}
 """
 DEFECT = "cannot read the price list: unknown column 'prise'\n"
@@ -63,7 +65,7 @@ def make(lab: Lab, name: str = SERVICE, *, desired: int = DESIRED, check: str = 
     hook, alarm = f"check-{name}", f"{name}-5xx"
     sample.hook(client(lab, "lambda"), sample.role(lab), hook, check, TEST_URL=urls[listeners[1]])
     _alarm(lab, alarm, balancer)
-    definitions = _definition(lab, name, "v1"), _definition(lab, name, "v2", **second)
+    definitions = definition(lab, name, "v1"), definition(lab, name, "v2", **second)
     first = _service(lab, name, desired, definitions[0], groups[0], network)
     return Made(name, groups, *listeners, definitions, hook, alarm, first)
 
@@ -119,7 +121,8 @@ def _alarm(lab: Lab, name: str, balancer: str) -> None:
     )  # fmt: skip
 
 
-def _definition(lab: Lab, family: str, version: str, **special: Any) -> str:
+def definition(lab: Lab, family: str, version: str, **special: Any) -> str:
+    """A further revision; `special` is what its container has besides."""
     app = {
         "name": CONTAINER, "image": f"lab-application:{version}", "memory": 128, "essential": True,
         "portMappings": [{"containerPort": PORT}], **special,
