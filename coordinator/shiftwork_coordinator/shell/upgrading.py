@@ -66,12 +66,12 @@ class Upgrades:
             await self._take_up(upgrade)
 
     async def _take_up(self, upgrade: AgentUpgrade) -> None:
-        targets = await self._home.store.agent_upgrade_targets(upgrade.id)
-        self._rows = {row.name: row for row in await self._home.store.instances() if row.name in targets}
         self._stale.clear()
         self._sent.clear()
+        self._targets = await self._home.store.agent_upgrade_targets(upgrade.id)  # from here on `changed` counts
+        self._rows = {row.name: row for row in await self._home.store.instances() if row.name in self._targets}
         self.decision = None
-        self._active, self._targets = upgrade, targets
+        self._active = upgrade
         self._wake.set()
 
     # What happens
@@ -176,9 +176,12 @@ class Upgrades:
 
     async def _read_again(self) -> None:
         while self._stale:
-            name = next(iter(self._stale))
-            row = await self._home.store.instance(name)
-            self._stale.discard(name)
+            name = self._stale.pop()  # before it is read: what changes meanwhile is read again
+            try:
+                row = await self._home.store.instance(name)
+            except BaseException:
+                self._stale.add(name)
+                raise
             if row is not None:
                 self._rows[name] = row
 

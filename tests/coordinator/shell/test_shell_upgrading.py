@@ -152,6 +152,26 @@ async def test_all_agents_become_the_new_version_two_at_once(site: Site) -> None
     assert row is not None and (row.host.package, row.features) == ("deb", ("upgrade",))
 
 
+async def test_an_agent_that_connects_while_its_row_is_read_is_read_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.agents["a-1"].deaf = True
+    upgrade = await site.create(instances=("a-1",))
+    read, reading = site.store.instance, asyncio.Event()
+
+    async def slow(name: str) -> Instance | None:
+        row = await read(name)
+        if row is not None and not reading.is_set():
+            reading.set()
+            await site.store.write(Put(replace(row, agent_version="2")))
+            site.home.upgrades.changed(name)
+        return row
+
+    monkeypatch.setattr(site.store, "instance", slow)
+    site.home.upgrades.changed("a-1")
+    assert str((await site.ended(upgrade.id)).status) == "Succeeded"
+
+
 async def test_one_that_is_put_back_halts_it(site: Site) -> None:
     site.agents["a-1"].broken.add("2")
     upgrade = await site.create(at_once="100%")
