@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Otherwise every process that a test starts compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test check format bench deb rpm clean fuzz
 help:
 	@echo "make demo    watch a half-at-a-time deployment, and a broken one rolled back"

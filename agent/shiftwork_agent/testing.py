@@ -167,7 +167,7 @@ class FakeCoordinator:
             self.received.append(message)
             self._news.notify_all()
 
-    async def linked(self, count: int = 1, *, within: float = 20.0) -> Hello:
+    async def linked(self, count: int = 1, *, within: float = 60.0) -> Hello:
         """The `count`-th Hello."""
         async with asyncio.timeout(within), self._news:
             await self._news.wait_for(lambda: len(self.hellos) >= count)
@@ -177,7 +177,7 @@ class FakeCoordinator:
         assert self._link is not None, "no agent is linked"
         await self._link.send_str(encode(message))
 
-    async def expect(self, kind: type[M], *, within: float = 20.0, **fields: object) -> M:
+    async def expect(self, kind: type[M], *, within: float = 60.0, **fields: object) -> M:
         """The first message of this kind with these fields after the one expected last; others are passed over."""
 
         def found() -> bool:

@@ -58,7 +58,7 @@ async def test_the_watchdog_is_fed_while_loop_and_disk_work(
         assert await pinged(manager, 5.0)
         answers.clear()
         agent.ledger.append(b"{}")
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(60):
             while not agent.ledger.writing:
                 await asyncio.sleep(0.01)
         await pinged(manager, 0.2)
@@ -138,12 +138,12 @@ async def test_an_hour_without_the_network(bench: Bench) -> None:
         await bench.coordinator.expect(Output, data=b"waiting\n")
         bench.coordinator.absent = True
         await bench.coordinator.hang_up()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while agent.link.connected:
                 await asyncio.sleep(0.01)
         bench.clock.later += HOUR
         (bench.installer.bundle_dir("r1") / "go").touch()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while agent.journal.unfinished():
                 await asyncio.sleep(0.01)
         kept = len(agent.outbox.waiting())
@@ -166,7 +166,7 @@ async def test_a_flood_while_nobody_listens_is_bounded(bench: Bench) -> None:
         await bench.coordinator.expect(EventStarted)
         bench.coordinator.absent = True
         await bench.coordinator.hang_up()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while agent.journal.unfinished():
                 await asyncio.sleep(0.01)
         assert len(agent.outbox.waiting()) < 16 + 8, "a record per 64 KiB of what is kept, and no bytes of it"

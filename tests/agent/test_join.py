@@ -155,7 +155,7 @@ def waiting(authority: Authority, url: str, **more: Any) -> Wish:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -133,7 +133,7 @@ async def test_the_file_says_that_all_is_told_once_it_is(bench: Bench) -> None:
     bench.coordinator.acknowledging = False
 
     async def says(text: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while text not in bench.layout.status.read_text():
                 await asyncio.sleep(0.02)
 

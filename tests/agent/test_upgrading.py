@@ -79,7 +79,7 @@ def planned(tmp_path: Path, new: str, previous: str = "1 works", *, format: str 
 
 
 def run(directory: Path) -> int:
-    return subprocess.run(["/bin/sh", SCRIPT, directory], timeout=30, check=False, capture_output=True).returncode
+    return subprocess.run(["/bin/sh", SCRIPT, directory], timeout=60, check=False, capture_output=True).returncode
 
 
 def outcome(directory: Path) -> tuple[str, str]:
@@ -222,13 +222,13 @@ class Site:
             pass
 
     async def until(self, *states: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.states[-len(states) :] != list(states):
                 await asyncio.sleep(0.01)
 
 
 async def appears(path: Path) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not path.exists():
             await asyncio.sleep(0.01)
 
@@ -238,7 +238,7 @@ def package(version: str, **fields: Any) -> Package:
     return Package(version, **values)
 
 
-def wanted(id: str = "u-1", version: str = "2", connect_within: float = 20.0) -> Upgrade:
+def wanted(id: str = "u-1", version: str = "2", connect_within: float = 60.0) -> Upgrade:
     return Upgrade(1, id, package(version), package("1"), connect_within)
 
 
@@ -481,7 +481,7 @@ async def test_what_the_script_needs_is_on_disk_before_the_plan(site: Site, monk
     async with site.agent("1") as agent:
         agent.receive(wanted())
         await site.until("installing")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while "plan" not in written:
                 await asyncio.sleep(0.01)
     assert written.index("upgrade.sh") < written.index("plan")

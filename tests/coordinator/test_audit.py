@@ -12,8 +12,8 @@ from shiftwork_coordinator.store import Audit, Store
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(tmp_path / "shiftwork.db")
+async def store(database: Path) -> AsyncIterator[Store]:
+    store = await Store.open(database)
     for number in range(1, 5):
         await store.write(Audit("ann", f"action {number}", "thing", float(number)))
     yield store

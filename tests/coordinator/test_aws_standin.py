@@ -130,7 +130,7 @@ async def test_a_function_that_raises_says_so_and_its_errors_turn_alarms_red(sta
         rows = watch.describe_alarms(AlarmTypes=["MetricAlarm", "CompositeAlarm"], StateValue="ALARM")
         return {row["AlarmName"] for row in [*rows["MetricAlarms"], *rows["CompositeAlarms"]]}
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         while await thread(red) != {"errors", "both"}:
             await asyncio.sleep(0.02)
 
@@ -143,7 +143,7 @@ async def test_metric_data_of_ones_own_turns_alarms_red(standin: StandIn) -> Non
     }  # fmt: skip
     await thread(watch.put_metric_alarm, **alarm)
     await thread(watch.put_metric_data, Namespace="Own", MetricData=[{"MetricName": "Depth", "Value": 10}])
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         while not (await thread(watch.describe_alarms, StateValue="ALARM"))["MetricAlarms"]:
             await asyncio.sleep(0.02)
 
@@ -151,7 +151,7 @@ async def test_metric_data_of_ones_own_turns_alarms_red(standin: StandIn) -> Non
 async def test_an_invocation_nobody_awaits_runs_and_provisioned_concurrency_takes_its_time(standin: StandIn) -> None:
     orders = await thread(_made, GOOD)
     assert (await thread(orders.invoke, FunctionName="orders", InvocationType="Event"))["StatusCode"] == 202
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not standin.functions.served:
             await asyncio.sleep(0.01)
     which = {"FunctionName": "orders", "Qualifier": "2"}

@@ -100,8 +100,8 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    store = await Store.open(tmp_path / "shiftwork.db")
+async def place(tmp_path: Path, database: Path) -> AsyncIterator[Place]:
+    store = await Store.open(database)
     await store.write(Put(GROUP))
     yield Place(store, tmp_path)
     await store.close()

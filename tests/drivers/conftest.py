@@ -30,7 +30,7 @@ from shiftwork_coordinator.testing import MemoryBalancer, MemoryGates
 INSTANCES = ("s1", "s2", "s3", "s4")
 
 
-async def until(holds: Callable[[], Awaitable[Any]], what: str, within: float = 15.0) -> Any:
+async def until(holds: Callable[[], Awaitable[Any]], what: str, within: float = 60.0) -> Any:
     """Polls until `holds` answers something true, and returns it."""
     deadline = time.monotonic() + within
     while not (answer := await holds()):
@@ -191,14 +191,16 @@ class Rig:
         await until(reached, f"{[server.instance for server in servers]} {state}")
 
     async def quiet(self, *servers: Server) -> None:
-        """Two successive readings: out, nothing in flight, one generation."""
+        """Two successive readings, apart as the coordinator's are: out, nothing in flight, one generation."""
 
         async def read() -> set[tuple[TrafficState, int | None, str]]:
             found = await self.driver.states(servers)
             return {(one.state, one.in_flight, one.generation) for one in found.values()}
 
         async def twice() -> bool:
-            first, second = await read(), await read()
+            first = await read()
+            await asyncio.sleep(0.1)
+            second = await read()
             return first == second and len(first) == 1 and next(iter(first))[:2] == (TrafficState.ABSENT, 0)
 
         await until(twice, f"{[server.instance for server in servers]} quiet")
@@ -331,7 +333,7 @@ class CaddyRig(Rig):
         self._gates: list[web.AppRunner] = []
 
     def config(self, **active: object) -> dict[str, Any]:
-        check = {"uri": "/ready", "port": self.gate_port, "interval": "100ms", "timeout": "500ms", "passes": 2}
+        check = {"uri": "/ready", "port": self.gate_port, "interval": "100ms", "timeout": "1s", "passes": 2}
         assert self.front is not None
         handler = {
             "handler": "reverse_proxy",
@@ -424,7 +426,7 @@ class Load:
 
     async def _one(self, *, kept: bool) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 status = await (self._ask_kept() if kept else self._rig.get("/work"))
         except (OSError, EOFError, ValueError, IndexError, Unavailable) as err:
             self.failed.append(f"{'kept' if kept else 'new'}: {err!r}")

@@ -89,13 +89,13 @@ class Shop:
         return (await create_deployment(self.home, asked, "tester")).id
 
     async def ended(self, id: str) -> Deployment:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (row := await self.store.deployment(id)) is None or row.status not in ENDED:
                 await asyncio.sleep(0.01)
         return row
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.01)
 
@@ -109,7 +109,7 @@ async def opened(data: Path, site: Site, region: str = "") -> AsyncIterator[Shop
     store = await Store.open(data / "shiftwork.db")
     settings = GroupSettings(
         platform="ECS", config="Canary", ecs=Ecs("c", "s", (site.pair,)), aws=Aws(region=region),
-        limits=Limits(steady_within=20, allow_within=10),
+        limits=Limits(steady_within=60, allow_within=60),
     )  # fmt: skip
     configs = (config("Canary", TimeBasedCanary(10, 0.05)), config("Slow", TimeBasedCanary(10, 60)))
     if await store.group("web", "live") is None:
@@ -138,7 +138,7 @@ def account() -> Account:
 
 @pytest.fixture
 async def shop(
-    tmp_path: Path, account: Account, hooks: MemoryShifter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database: Path, account: Account, hooks: MemoryShifter, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shop]:
     site = twin(account)
     monkeypatch.setattr(asking, "of", lambda at: site.ask)
@@ -190,7 +190,7 @@ async def test_a_hook_on_the_test_listener_fails(shop: Shop, hooks: MemoryShifte
 
 async def test_a_replacement_that_is_never_steady(shop: Shop, account: Account) -> None:
     account.steady_after = 10_000
-    await shop.settle(limits=Limits(steady_within=1, allow_within=10))
+    await shop.settle(limits=Limits(steady_within=1, allow_within=60))
     ended = await shop.ended(await shop.deploy())
     target = (await shop.store.targets(ended.id))["c:s"]
     assert (ended.status, target.error_code) == (D.FAILED, "TIMEOUT")

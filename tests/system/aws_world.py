@@ -186,7 +186,7 @@ async def aws(moto_url: str, directory: Path, patch: pytest.MonkeyPatch) -> Asyn
         yield Aws(standin, directory)
 
 
-async def until(condition: Callable[[], bool], within: float = 20) -> None:
+async def until(condition: Callable[[], bool], within: float = 60) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.01)

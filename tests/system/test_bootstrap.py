@@ -20,9 +20,8 @@ from shiftwork_coordinator.demo.stage import command
 from shiftwork_coordinator.lab import lifecycle
 from shiftwork_coordinator.lab.docker_cli import attempt, docker
 
-from .conftest import usable
+from .packages.packaged import NEW
 
-ROOT = Path(__file__).parents[2]
 IMAGE = "shiftwork-bootstrap-host"
 RECIPE = """FROM debian:bookworm-slim
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd-sysv openssh-server sudo python3 \\
@@ -48,11 +47,8 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    usable("docker")
-    ran = subprocess.run(["make", "-s", "deb"], cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
-    return next((ROOT / "dist").glob("shiftwork-agent_*.deb"))
+def package(packages):
+    return next(packages.glob(f"shiftwork-agent_{NEW}_*.deb"))
 
 
 class Hosts:
@@ -109,7 +105,7 @@ def served(directory: Path, gateway: str):
             yield f"https://{gateway}:{found[1]}"
         finally:
             popen.terminate()
-            popen.wait(20)
+            popen.wait(60)
             popen.stdout.close()
 
 
@@ -147,7 +143,7 @@ def site(package, tmp_path_factory):
     try:
         with served(directory, hosts.gateway) as url:
             for name in USERS:
-                lifecycle.wait_until(lambda name=name: listening(hosts, name), f"sshd of {name}", print, within=30.0)
+                lifecycle.wait_until(lambda name=name: listening(hosts, name), f"sshd of {name}", print, within=60.0)
             yield Site(hosts, url, package)
     finally:
         for name in USERS:

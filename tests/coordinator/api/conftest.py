@@ -117,9 +117,9 @@ def issuing() -> IssuingClock:
 
 
 @pytest.fixture
-async def site(tmp_path: Path, issuing: IssuingClock) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, database: Path, issuing: IssuingClock) -> AsyncIterator[Site]:
     clock = SystemClock()
-    store = await Store.open(tmp_path / "shiftwork.db")
+    store = await Store.open(database)
     lease = await Lease.take(store, clock, "test")
     home = Coordinator(store, Outputs(tmp_path / "output"), clock, lease.epoch)
     await home.start()

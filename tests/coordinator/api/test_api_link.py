@@ -32,10 +32,10 @@ class Wire:
         await self.socket.send_str(message if isinstance(message, str) else encode(message))
 
     async def hear(self) -> Any:
-        return from_coordinator((await self.socket.receive(timeout=5)).data)
+        return from_coordinator((await self.socket.receive(timeout=60)).data)
 
     async def closed(self) -> str:
-        frame = await self.socket.receive(timeout=5)
+        frame = await self.socket.receive(timeout=60)
         assert frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
         return str(frame.extra)
 

@@ -28,7 +28,7 @@ def link(site: Any, tls: Any) -> Any:
 
 
 async def ended(socket: aiohttp.ClientWebSocketResponse) -> bool:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await socket.receive()).type not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
             pass
     return True
@@ -41,7 +41,7 @@ async def test_revoking_ends_the_link_even_before_its_hello(site: Any, said_hell
         if said_hello:
             await socket.send_str(encode(HELLO))
             assert isinstance(from_coordinator((await socket.receive()).data), Welcome)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not site.home.agents.connected("web-1"):
                     await asyncio.sleep(0.01)
         _, row = await site.json("POST", "/v1/instances/web-1/revoke", role="admin")

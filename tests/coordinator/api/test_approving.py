@@ -44,8 +44,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    store = await Store.open(tmp_path / "shiftwork.db")
+async def desk(tmp_path: Path, database: Path) -> AsyncIterator[Desk]:
+    store = await Store.open(database)
     yield Desk(store, tmp_path)
     await store.close()
 

@@ -27,7 +27,7 @@ from shiftwork_coordinator.pki import Authority
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -76,7 +76,7 @@ def wish(site: Any, *more: str) -> Wish:
 
 async def asked(site: Any) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not found:
             _, told = await site.json("GET", "/v1/join/requests", role="admin")
             found = told["requests"]

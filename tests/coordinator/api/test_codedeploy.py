@@ -68,14 +68,14 @@ async def waiting(site: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]
     await site.home.store.write(Put(Group("g", "fn", "live", settings)))
     body = {"application": "fn", "group": "live", "appspecContent": APPSPEC}
     made = (await site.json("POST", "/v1/deployments", role="admin", json=body))[1]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not memory.invoked:
             await asyncio.sleep(0.01)
     return made["deploymentId"], memory.invoked[0].id
 
 
 async def ended(site: Any, id: str) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (row := await site.home.store.deployment(id)).status not in ENDED:
             await asyncio.sleep(0.01)
     return row

@@ -61,8 +61,8 @@ class Host:
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    store = await Store.open(tmp_path / "shiftwork.db")
+async def host(tmp_path: Path, database: Path) -> AsyncIterator[Host]:
+    store = await Store.open(database)
     found = Host(Desk(store, tmp_path))
     await found.join()
     found.desk.clock.time += LIFE

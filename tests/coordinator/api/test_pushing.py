@@ -120,7 +120,7 @@ async def test_an_upload_that_is_cut_leaves_nothing(site: Any) -> None:
 
     with pytest.raises((aiohttp.ClientError, ConnectionError)):
         await site.json("POST", PUSH, role="deployer", data=cut())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while kept(site):
             await asyncio.sleep(0.01)
 

@@ -27,6 +27,8 @@ from shiftwork_coordinator.main import serve
 from .conftest import key_and_csr
 from .test_api_revoking import HELLO
 
+PROMPTLY = 20.0
+"""Seconds: on a busy machine, and far less than the minute for which a server waits for its links."""
 START = "import sys; from pathlib import Path; from shiftwork_coordinator.cli import main; main(sys.argv[1:])"
 
 
@@ -54,7 +56,7 @@ class Process:
     def end(self, number: int = signal.SIGTERM) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(number)
-        code = self.popen.wait(20)
+        code = self.popen.wait(60)
         self.log.close()
         assert self.popen.stdout is not None
         self.popen.stdout.close()
@@ -112,18 +114,18 @@ async def test_an_agent_joins_and_is_known_by_its_certificate(process: Process, 
             assert "Welcome" in (await link.receive()).data
             started = time.monotonic()
             assert await asyncio.to_thread(process.end) == 0
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < PROMPTLY
     assert "error" not in process.log_text().lower()
 
 
-async def test_it_ends_within_two_seconds_and_comes_back_as_it_was(process: Process) -> None:
+async def test_it_ends_promptly_and_comes_back_as_it_was(process: Process) -> None:
     told = await asyncio.to_thread(process.ready)
     ca = Path(told["ca"]).read_text()
     async with local(told) as session, session.post("/v1/tokens", json={"kind": "operator", "role": "viewer"}) as made:
         token = (await made.json())["token"]
     started = time.monotonic()
     assert await asyncio.to_thread(process.end) == 0
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPTLY
     assert not (process.data / "serve.json").exists()
     again = Process(process.data)
     try:
@@ -143,7 +145,7 @@ async def test_a_data_directory_has_one_process_and_a_killed_one_leaves_it_usabl
     await asyncio.to_thread(process.ready)
     (process.data / "bundles" / ".upload-cut").write_text("half")
     second = Process(process.data)
-    assert await asyncio.to_thread(second.popen.wait, 20) == 2
+    assert await asyncio.to_thread(second.popen.wait, 60) == 2
     assert f"process {process.popen.pid} uses it" in second.log_text()
     second.end()
     await asyncio.to_thread(process.end, signal.SIGKILL)
@@ -158,7 +160,7 @@ async def test_a_data_directory_has_one_process_and_a_killed_one_leaves_it_usabl
 def test_systemd_is_told_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(20)
+        listening.settimeout(60)
         process = Process(tmp_path / "data", NOTIFY_SOCKET=str(tmp_path / "notify"))
         try:
             assert listening.recv(100) == b"READY=1"
@@ -174,7 +176,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         process = Process(tmp_path / "data", "--listen", f"127.0.0.1:{port}")
-        assert process.popen.wait(20) == 2
+        assert process.popen.wait(60) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in process.log_text()
     assert "Traceback" not in process.log_text()
     process.end()

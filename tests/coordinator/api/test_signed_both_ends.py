@@ -82,7 +82,7 @@ class World:
         body = {"application": "web", "group": "production", "revision": tree}
         status, made = await self.site.json("POST", "/v1/deployments", role="deployer", json=body)
         assert status == 201, made
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             async for _ in self.site.home.changes(made["deploymentId"]):
                 pass
             while True:

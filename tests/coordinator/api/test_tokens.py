@@ -34,8 +34,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    found = await Store.open(tmp_path / "shiftwork.db")
+async def store(database: Path) -> AsyncIterator[Store]:
+    found = await Store.open(database)
     yield found
     await found.close()
 

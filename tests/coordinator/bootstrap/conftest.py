@@ -48,7 +48,7 @@ class Fleet:
     coordinator: MemoryCoordinator
     wish: Wish
     stack: AsyncExitStack
-    pace: Pace = field(default_factory=lambda: Pace(timeout=20.0, heard_within=5.0))
+    pace: Pace = field(default_factory=lambda: Pace(timeout=60.0, heard_within=60.0))
     password: str = ""
     hosts: dict[str, MemoryHost] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)

@@ -136,7 +136,7 @@ async def test_on_a_terminal_one_picture_is_redrawn(ssh_fleet, shiftwork, monkey
     ours, theirs = pty.openpty()
     process = await shiftwork(stdout=theirs, stderr=theirs)
     os.close(theirs)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         seen = await asyncio.to_thread(read_all, ours)
         assert await process.wait() == 0, seen
     assert b"\xe2\x96\xb6" in seen
@@ -159,7 +159,7 @@ def read_all(descriptor):
 async def test_ctrl_c_withdraws_the_token_and_says_what_was_done(ssh_fleet, shiftwork):
     await ssh_fleet.add("web-1", hangs="join")
     process = await shiftwork()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while b"joining" not in await process.stderr.readline():
             pass
         while "join" not in ssh_fleet.hosts["web-1"].ran:

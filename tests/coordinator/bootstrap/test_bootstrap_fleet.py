@@ -175,7 +175,7 @@ async def interrupted(fleet, stage):
     reached = asyncio.Event()
     fleet.notes.hear = lambda target, now: reached.set() if now.startswith(stage) else None
     running = asyncio.ensure_future(fleet.bootstrap())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await reached.wait()
         for _ in range(5):
             await asyncio.sleep(0.01)

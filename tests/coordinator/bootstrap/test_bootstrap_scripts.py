@@ -18,7 +18,7 @@ def run(order: orders.Order, *, stdin: str = "", **environment: str) -> subproce
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         env={**os.environ, **environment},
     )
 

@@ -240,7 +240,7 @@ async def test_ctrl_c_leaves_it_running_and_says_so(created, view):
         stderr=asyncio.subprocess.PIPE,
         env=dict(os.environ),
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await created.reached.wait()
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()

@@ -133,7 +133,7 @@ class World:
             await agent.connect()
 
     async def ended(self, deployment_id: str) -> Deployment:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async for _ in self.home.changes(deployment_id):
                     pass
@@ -143,7 +143,7 @@ class World:
                 await asyncio.sleep(0.01)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.01)
 
@@ -155,8 +155,8 @@ def _set_epoch(connection, epoch: int) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    store = await Store.open(tmp_path / "shiftwork.db")
+async def world(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    store = await Store.open(database)
     world = World(store, tmp_path)
     names = [f"web-{n}" for n in range(1, 5)]
     memory = MemoryBalancer(names)
@@ -167,7 +167,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         config="HalfAtATime",
         load_balancers=({"memory": {}},),
         rollback=("failure",),
-        limits=Limits(block_within=5, allow_within=5, healthy_wait=5),
+        limits=Limits(block_within=60, allow_within=60, healthy_wait=60),
     )
     group = Group("g-1", "web", "production", settings)
     revisions = [StoredRevision("web", Revision(v, "coordinator:"), 1, 1, 0.0) for v in (V1, V2, V3)]

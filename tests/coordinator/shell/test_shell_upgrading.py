@@ -114,7 +114,7 @@ class Site:
             await agent.connect()
 
     async def ended(self, upgrade_id: str) -> AgentUpgrade:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 row = await self.store.agent_upgrade(upgrade_id)
                 if row is not None and row.status in ENDED:
@@ -129,9 +129,9 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     monkeypatch.setattr(upgrading, "REST", 0.0)
-    store = await Store.open(tmp_path / "shiftwork.db")
+    store = await Store.open(database)
     packages = [AgentPackage(version, "deb", "x86_64", version * 64, 1) for version in "123"]
     await store.write(*(Put(package) for package in packages), *(Put(Instance(name)) for name in NAMES))
     site = Site(store, tmp_path)
@@ -301,7 +301,7 @@ async def _killed(data: Path, moment: str, number: int, broken: bool) -> bool:
 
 
 async def _ended_or_crashed(site: Site, crash: asyncio.Task[Any]) -> bool:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not crash.done():
             rows = await site.store.agent_upgrades()
             if rows and rows[0].status in ENDED:
