@@ -8,8 +8,9 @@ from shiftwork_contract.yamlmarks import Marked
 
 
 def lowered(marked: Marked) -> dict[str, Marked]:
-    """Members by key in lower case: samples in the wild write both `Resources` and `resources`."""
-    return {key.lower(): member for key, member in marked.mapping().items()}
+    """Members by key in lower case: samples in the wild write both `Resources` and `resources`. A key without a value
+    is not there."""
+    return {key.lower(): member for key, member in marked.mapping().items() if not member.is_null}
 
 
 def check_version(root: Marked, members: dict[str, Marked]) -> None:
@@ -19,7 +20,7 @@ def check_version(root: Marked, members: dict[str, Marked]) -> None:
 
 
 def needed(marked: Marked, members: dict[str, Marked], key: str) -> Marked:
-    if key not in members or members[key].is_null:
+    if key not in members:
         raise marked.fail(f"`{marked.path or 'the AppSpec'}` needs `{key}`")
     return members[key]
 

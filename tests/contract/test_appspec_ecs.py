@@ -53,6 +53,28 @@ def test_names_of_any_case_are_read() -> None:
     assert parse_ecs(lower.replace("Resources", "resources")) == SPEC
 
 
+def test_options_without_a_value_are_not_there_and_a_port_may_be_quoted() -> None:
+    """As templates leave them whose comments say what might be filled in."""
+    text = """---
+version: "0.0"
+Resources:
+  - TargetService:
+      Type: AWS::ECS::Service
+      Properties:
+        TaskDefinition: <TASK_DEFINITION> # filled in by the pipeline
+        LoadBalancerInfo: {ContainerName: "web", ContainerPort: "8080"}
+        PlatformVersion:
+        NetworkConfiguration:
+        CapacityProviderStrategy:
+#         - Base: 1
+Hooks:
+# - BeforeInstall: "before-install"
+"""
+    assert parse_ecs(text) == EcsAppSpec("<TASK_DEFINITION>", "web", 8080)
+    with pytest.raises(AppSpecError, match="needs `loadbalancerinfo`"):
+        parse_ecs(text.replace("{ContainerName:", "# {ContainerName:"))
+
+
 def test_the_shortest_one_as_json() -> None:
     assert parse_ecs(JSON.replace('"version": 1', '"version": 0.0')) == EcsAppSpec("web:2", "web", 80)
 

@@ -36,6 +36,12 @@ def test_yaml_and_json_say_the_same(text: str) -> None:
     assert parse_lambda(text) == SPEC
 
 
+def test_json_may_be_indented_with_tabs_and_have_no_hooks() -> None:
+    text = JSON.replace("{", "{\n\t").replace("}", "\n\t}")
+    assert parse_lambda(text) == parse_lambda(JSON)
+    assert parse_lambda(YAML.partition("Hooks:")[0] + "Hooks:\n").hooks == {}
+
+
 def test_equal_appspecs_are_equal_revisions() -> None:
     assert revision_of(parse_lambda(YAML).resources) == revision_of(parse_lambda(JSON).resources)
 

@@ -124,6 +124,8 @@ def lines(found: Planned) -> Iterator[str]:
     for change in found.changes:
         detail = f": {change['detail']}" if change.get("detail") else ""
         yield clean(f"{change.get('kind', '')} {change.get('name', '')} {change.get('change', '')}{detail}")
+    if not found.plans:
+        yield from (clean(f"{one.logical}: {_written(one)}") for one in found.wanted)
     for one, plan in zip(found.wanted, found.plans, strict=False):
         yield clean(f"{one.logical}: {_move(found, one, plan)}")
         yield from (clean(f"    {step}") for step in plan.get("steps", ()) if isinstance(step, str))
@@ -131,6 +133,13 @@ def lines(found: Planned) -> Iterator[str]:
     yield from (clean(f"problem: {problem}") for problem in found.problems)
     if not found.problems:
         yield "No problems found."
+
+
+def _written(one: Wanted) -> str:
+    """What the template says, as far as it can be told."""
+    more = {"before": one.before, "after": one.after, "alarms": " ".join(one.alarms)}
+    told = "".join(f", {word} {text}" for word, text in more.items() if text)
+    return f"{one.function or '?'}:{one.alias or '?'}, {one.config or '?'}{told}"
 
 
 def _move(found: Planned, one: Wanted, plan: Told) -> str:

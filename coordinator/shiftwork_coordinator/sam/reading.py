@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.sam.intrinsics import Scope, Unknown, condition, resolve
-from shiftwork_coordinator.sam.values import Values
+from shiftwork_coordinator.sam.values import Told, Values
 from shiftwork_coordinator.sam.wanted import Reading, Wanted, config_of
 
 Resource = Mapping[str, Any]
@@ -40,6 +41,7 @@ def read(scope: Scope) -> Reading:
             notes.append(f"{logical}: {made.why}")
         elif made is not None:
             found.append(made)
+            problems += made.untold
             notes += _unused(str(logical), resource, scope)
     if not found and not problems:
         problems.append("no function in it has a DeploymentPreference that is enabled")
@@ -65,19 +67,21 @@ def _serverless(logical: str, resource: Resource, scope: Scope) -> Wanted | Left
         return LeftOut("it has no DeploymentPreference and is left alone")
     if not preference.flag("Enabled", True):
         return LeftOut("its DeploymentPreference is not enabled, so it is left alone")
-    alias, kind, hooks = values.text("AutoPublishAlias"), preference.text("Type"), preference.within("Hooks")
-    if not alias or not kind:
+    told, hooks = Told(), preference.within("Hooks")
+    alias, kind = told(values.text, "AutoPublishAlias", ""), told(preference.text, "Type", "")
+    if not told.untold and (not alias or not kind):
         raise InvalidRequest(f"{logical}: DeploymentPreference needs AutoPublishAlias beside it, and a Type in it")
     return Wanted(
         logical=logical,
         group=f"{logical}DeploymentGroup",
-        function=Values(logical, {"FunctionName": {"Ref": logical}}, scope).text("FunctionName"),
+        function=told(Values(logical, {"FunctionName": {"Ref": logical}}, scope).text, "FunctionName", ""),
         alias=alias,
         config=config_of(kind),
-        before=hooks.function("PreTraffic"),
-        after=hooks.function("PostTraffic"),
-        alarms=preference.names("Alarms"),
+        before=told(hooks.function, "PreTraffic", ""),
+        after=told(hooks.function, "PostTraffic", ""),
+        alarms=told(preference.names, "Alarms", ()),
         code=_path(values.get("CodeUri")),
+        untold=told.untold,
     )
 
 
@@ -117,19 +121,21 @@ def _alias(logical: str, resource: Resource, scope: Scope) -> Wanted | LeftOut |
     name, group = _group_of(logical, resource, scope)
     alarms, back = group.within("AlarmConfiguration"), group.within("AutoRollbackConfiguration")
     named = _properties(resource).get("FunctionName")
+    told = Told()
     owner = str(named["Ref"]) if isinstance(named, Mapping) and set(named) == {"Ref"} else ""
     return Wanted(
         logical=owner or logical,
         group=name,
-        function=values.function("FunctionName"),
-        alias=values.text("Name"),
-        config=group.text("DeploymentConfigName") or config_of("AllAtOnce"),
-        before=update.function("BeforeAllowTrafficHook"),
-        after=update.function("AfterAllowTrafficHook"),
-        alarms=alarms.names("Alarms", "Name") if alarms.flag("Enabled", True) else (),
+        function=told(values.function, "FunctionName", ""),
+        alias=told(values.text, "Name", ""),
+        config=told(lambda key: group.text(key) or config_of("AllAtOnce"), "DeploymentConfigName", ""),
+        before=told(update.function, "BeforeAllowTrafficHook", ""),
+        after=told(update.function, "AfterAllowTrafficHook", ""),
+        alarms=told(partial(alarms.names, inner="Name"), "Alarms", ()) if alarms.flag("Enabled", True) else (),
         ignore_unreadable=alarms.flag("IgnorePollAlarmFailure", False),
         rollback=_events(back.names("Events")) if back.flag("Enabled", False) else (),
         code=_path(resolve(_properties(scope.section("Resources").get(owner)).get("Code"), scope)),
+        untold=told.untold,
     )
 
 

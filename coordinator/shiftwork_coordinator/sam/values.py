@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.sam.intrinsics import Scope, Unknown, resolve
+
+T = TypeVar("T")
+
+
+class Told:
+    """What can be told of several properties: one that cannot is its default, and `untold` says why."""
+
+    def __init__(self) -> None:
+        self.untold: tuple[str, ...] = ()
+
+    def __call__(self, ask: Callable[[str], T], key: str, default: T) -> T:
+        try:
+            return ask(key)
+        except InvalidRequest as err:
+            self.untold += (err.message,)
+            return default
 
 
 class Values:

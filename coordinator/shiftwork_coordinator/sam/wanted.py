@@ -12,7 +12,8 @@ from shiftwork_coordinator.model.config import PREDEFINED, PREFIX
 
 class Wanted(msgspec.Struct, frozen=True):
     """One function's deployments. `logical` is its name in the template, `group` that of its deployment group; `code`
-    is where its code lies, as written, empty where that is not a path."""
+    is where its code lies, as written, empty where that is not a path. `untold`: what of this could not be told, and is
+    empty here."""
 
     logical: str
     group: str
@@ -25,6 +26,7 @@ class Wanted(msgspec.Struct, frozen=True):
     ignore_unreadable: bool = False
     rollback: tuple[str, ...] = ("failure", "alarm", "stop")
     code: str = ""
+    untold: tuple[str, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True):

@@ -161,6 +161,24 @@ async def test_one_that_is_stopped_on_an_alarm_takes_the_others_back(site: Any, 
     assert versions(functions) == dict.fromkeys(NAMES, "2")
 
 
+async def test_a_plan_shows_what_the_template_says_where_a_name_is_missing(
+    site: Any, sam: Sam, functions: Any, tmp_path: Path
+) -> None:
+    template = tmp_path / "shop" / "template.yaml"
+    template.write_text(TEMPLATE.replace("FunctionName: orders", "Timeout: 9").replace("!Ref Errors", "slow"))
+    ran = await sam("plan")
+    assert ran.code == 2
+    assert "Orders: ?:live, CodeDeployDefault.LambdaAllAtOnce, alarms slow" in ran.out
+    assert "Bills: bills:live, CodeDeployDefault.LambdaAllAtOnce" in ran.out
+    assert "CloudFormation names Orders: look it up with --stack-name or give it the property FunctionName" in ran.out
+    told = json.loads((await sam("plan", "--output", "json")).out)
+    assert [(one["logical"], one["alias"], len(one["untold"])) for one in told["functions"]] == [
+        ("Orders", "live", 1),
+        ("Bills", "live", 0),
+        ("Mails", "live", 0),
+    ]
+
+
 async def test_what_is_wrong_is_told_before_anything_is_made(site: Any, sam: Sam, functions: Any) -> None:
     functions.delete_alias(FunctionName="mails", Name="live")
     ran = await sam("deploy", "--parameter-overrides", "Pace=Nobodys")

@@ -191,6 +191,58 @@ def test_intrinsics(expression: str, value: str) -> None:
     assert found.wanted[0].config == value
 
 
+UNNAMED = """
+Parameters: {Careful: {Type: String, Default: True}, Off: {Type: String, Default: False}}
+Conditions: {WithCare: !Equals [!Ref Careful, true]}
+Resources:
+  TrueOrders:
+    Type: AWS::Serverless::Function
+    Condition: WithCare
+    Properties:
+      CodeUri: s3://bucket/orders.zip
+      AutoPublishAlias: live
+      DeploymentPreference:
+        Type: !If [WithCare, Canary10Percent5Minutes, AllAtOnce]
+        PassthroughCondition: True
+        Hooks: {PreTraffic: !Ref falseFriends, PostTraffic: {"Fn::GetAtt": [NotFalse, Arn]}}
+        Alarms: {"Fn::If": [WithCare, [!Ref Errors, slow], [slow]]}
+  falseFriends:
+    Type: AWS::Serverless::Function
+    Properties: {FunctionName: CodeDeployHook_friends, DeploymentPreference: {Enabled: !Ref Off}}
+  NotFalse: {Type: AWS::Serverless::Function, Properties: {DeploymentPreference: {Enabled: False}}}
+  Errors: {Type: AWS::CloudWatch::Alarm, Properties: {AlarmName: !ImportValue ErrorsName}}
+"""
+"""In the manner of public samples: no function has a name, words begin like booleans, conditions choose values."""
+
+
+def test_what_can_be_told_without_a_stack_is_told_and_all_that_cannot_is_named() -> None:
+    found = reading(UNNAMED)
+    (one,) = found.wanted
+    assert (one.logical, one.function, one.alias, one.config) == ("TrueOrders", "", "live", CANARY)
+    assert (one.before, one.after, one.alarms) == ("CodeDeployHook_friends", "", ())
+    assert found.problems == one.untold
+    for problem, named in zip(found.problems, ("FunctionName", "PostTraffic", "Alarms"), strict=True):
+        assert named in problem
+    assert "CloudFormation names TrueOrders: look it up with --stack-name" in found.problems[0]
+
+
+def test_a_stack_tells_the_rest() -> None:
+    stack = {name: f"shop-{name}-1A" for name in ("TrueOrders", "falseFriends", "NotFalse", "Errors")}
+    pseudo = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123"}
+    found = reading(UNNAMED, stack=stack, pseudo=pseudo)
+    (one,) = found.wanted
+    assert found.problems == ()
+    assert (one.function, one.before) == ("shop-TrueOrders-1A", "shop-falseFriends-1A")
+    assert one.after == "arn:aws:lambda:eu-west-1:123:function:shop-NotFalse-1A"
+    assert one.alarms == ("shop-Errors-1A", "slow")
+
+
+@pytest.mark.parametrize("word", ["true", "TRUE", "False"])
+def test_only_the_whole_word_is_a_boolean(word: str) -> None:
+    found = load(f"Resources: {{A: {word}, B: {word}Thing, C: '{word}', D: !Ref {word}Thing}}", "t.yaml")["Resources"]
+    assert found == {"A": word != "False", "B": f"{word}Thing", "C": word, "D": {"Ref": f"{word}Thing"}}
+
+
 def test_globals_join_maps_and_lists() -> None:
     found = reading(function("{Alarms: [b, a], Hooks: {PreTraffic: own}}", head=GLOBALS)).wanted[0]
     assert (found.alarms, found.before, found.after) == (("a", "b"), "own", "p")
