@@ -34,6 +34,7 @@ async def plan(home: Coordinator, asked: CreateDeployment, group: Group | None =
         wrong += _fleet_problems(found)
         wrong += await _alarm_problems(deployment)
         snapshot = await _snapshot(home, deployment, targets, balancing)
+        wrong += _uncounted(snapshot)
     finally:
         await balancing.close()
     foreseen = foresee(snapshot, home.clock.now())
@@ -153,6 +154,19 @@ def _fleet_problems(found: Drafted) -> list[Problem]:
     return notes + [
         Problem(f"{m.id} is not taken: it is {m.lifecycle or m.state}", False, m.id) for m in found.fleet.left
     ]
+
+
+def _uncounted(snapshot: Snapshot) -> list[Problem]:
+    """Balancers that do not count requests leave it to the agents to tell when an instance is quiet."""
+    quiet, readings = snapshot.deployment.settings.quiet, [s for seen in snapshot.traffic.values() for s in seen]
+    names = sorted({s.balancer for s in readings if s.last.in_flight is None and s.last.state != "unknown"})
+    if quiet.port or not names:
+        return []
+    text = (
+        f"{', '.join(names)} counts no requests, so that only agents can tell when an instance is quiet: set"
+        f" `quiet.port`, else each batch waits {quiet.at_most:g} s"
+    )
+    return [Problem(text, fatal=False)]
 
 
 async def _alarm_problems(deployment: Deployment) -> list[Problem]:

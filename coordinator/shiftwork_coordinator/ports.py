@@ -66,7 +66,9 @@ class Reading(msgspec.Struct, frozen=True):
     `in_flight` counts requests being served by it or queued for it, over all backends and processes; None = the
     balancer cannot count. `generation` names the balancer's process and configuration: two readings prove something
     together only when it is equal; empty = it has none. `out_by` is set where the balancer itself tells that somebody
-    other than us took the server out ("configuration"); an empty one proves nothing. `detail` is for people.
+    other than us took the server out ("configuration"); an empty one proves nothing. `lasts`: seconds that the
+    balancer's own configuration may keep it in this state, such as a deregistration delay; the group's limits come on
+    top. `detail` is for people.
     """
 
     state: TrafficState
@@ -74,6 +76,14 @@ class Reading(msgspec.Struct, frozen=True):
     generation: str = ""
     out_by: str = ""
     detail: str = ""
+    lasts: float = 0.0
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Seconds between two readings: `quick` while a target is on its way out or in, `easy` otherwise."""
+
+    quick: float = 0.1
+    easy: float = 1.0
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -86,7 +96,8 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class LoadBalancer(Protocol):
-    """One balancer endpoint with the backends that a group uses there."""
+    """One balancer endpoint with the backends that a group uses there. One that cannot be asked ten times a second has
+    an attribute `pace`, a Pace."""
 
     name: str
     """For people and logs: kind and endpoint, without secrets."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shiftwork_coordinator.balancers import caddy, caddy_config, gate, haproxy
+from shiftwork_coordinator.balancers import caddy, caddy_config, elb, elbv2, gate, haproxy
 from shiftwork_coordinator.balancers.gate import GatePoint
 
 PAGE = Path(__file__).parents[2] / "docs" / "load-balancers.md"
@@ -61,7 +61,7 @@ async def test_the_caddy_sample_loads_and_asks_the_gate(tmp_path: Path) -> None:
     assert needed.closed_for == 3.0
 
 
-@pytest.mark.parametrize("module", [haproxy, caddy, gate])
+@pytest.mark.parametrize("module", [haproxy, caddy, gate, elbv2, elb])
 def test_every_setting_has_a_row(module: object) -> None:
     rows = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     named = {word for row in rows for word in re.findall(r"`(\w+)`", row)}

@@ -21,6 +21,8 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.drivers import elb_account
+from tests.drivers.elb_account import Account, connected
 
 from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.balancers import connect
@@ -183,6 +185,10 @@ class Rig:
 
     async def state(self, server: Server) -> Reading:
         return (await self.driver.states([server]))[server.instance]
+
+    async def busy(self, server: Server) -> int:
+        """Requests that it is serving, as the engine gets to know of them."""
+        return (await self.state(server)).in_flight or 0
 
     async def reach(self, state: TrafficState, *servers: Server) -> None:
         async def reached() -> bool:
@@ -367,7 +373,57 @@ class CaddyRig(Rig):
         return connect("caddy", {**self.settings, "admin": f"http://127.0.0.1:{free_port()}"}, self.gates)
 
 
-RIGS: dict[str, Callable[..., Rig]] = {"memory": MemoryRig, "haproxy": HAProxyRig, "caddy": CaddyRig}
+class AwsRig(Rig):
+    """Target groups, or a classic load balancer, in the twin of an account. AWS counts no requests: agents do."""
+
+    def __init__(self, kind: str, **settings: object) -> None:
+        super().__init__()
+        self.kind, self.settings = kind, settings
+        self.account = Account().settled()
+        self.servers = elb_account.servers(self.account)
+        self.by_id = {server.cloud_id: self.apps[server.instance] for server in self.servers}
+        self.account.probe = lambda id: self.by_id[id].probe()
+        self.driver = connected(self.account, kind, **settings)
+
+    async def start(self) -> None:
+        """Nothing listens."""
+
+    async def restart(self, app: App) -> None:
+        """Nothing listens."""
+
+    async def get(self, path: str, headers: str = "") -> int:
+        id = self.account.begin()
+        try:
+            return await self.by_id[id].answer(path)
+        finally:
+            self.account.end(id)
+
+    async def busy(self, server: Server) -> int:
+        return self.account.in_flight[server.cloud_id]
+
+    async def quiet(self, *servers: Server) -> None:
+        async def out() -> bool:
+            found = await self.driver.states(servers)
+            return {(one.state, one.in_flight) for one in found.values()} == {(TrafficState.ABSENT, None)}
+
+        async def done() -> bool:
+            return await out() and await out() and not any([await self.busy(server) for server in servers])
+
+        await until(done, f"{[server.instance for server in servers]} quiet")
+
+    def dead(self) -> LoadBalancer:
+        nowhere = Account()
+        nowhere.down = True
+        return connected(nowhere, self.kind, **self.settings)
+
+
+RIGS: dict[str, Callable[..., Rig]] = {
+    "memory": MemoryRig,
+    "haproxy": HAProxyRig,
+    "caddy": CaddyRig,
+    "elbv2": lambda folder: AwsRig("elbv2", target_group="web"),
+    "elb": lambda folder: AwsRig("elb", load_balancer="web"),
+}
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ async def test_a_request_in_flight_counts_until_it_is_done(rig: Rig, until: Any)
     (busy,) = await until(serving, "the slow request arrived")
     await rig.driver.deregister([busy])
     await rig.reach(TrafficState.ABSENT, busy)
-    assert ((await rig.state(busy)).in_flight or 0) >= 1
+    assert await rig.busy(busy) >= 1
     assert not slow.done()
     rig.apps[busy.instance].released.set()
     assert await slow == 200

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from shiftwork_coordinator.balancers.haproxy_rows import Row, View, reading, together
+from shiftwork_coordinator.balancers.agreement import together
+from shiftwork_coordinator.balancers.haproxy_rows import Row, View, reading
 from shiftwork_coordinator.ports import Reading, TrafficState
 
 UP = Row(

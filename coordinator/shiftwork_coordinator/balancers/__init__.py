@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_coordinator.balancers import caddy, gate, haproxy, none
+from shiftwork_coordinator.balancers import caddy, elb, elbv2, gate, haproxy, none
 from shiftwork_coordinator.balancers.gate import GatePoint
 from shiftwork_coordinator.balancers.settings import read_settings
 from shiftwork_coordinator.ports import Gates, LoadBalancer, LoadBalancerFactory
@@ -19,6 +19,8 @@ BUILT_IN: Mapping[str, LoadBalancerFactory] = {
     "haproxy": haproxy.connect,
     "caddy": caddy.connect,
     "gate": gate.connect,
+    "elbv2": elbv2.connect,
+    "elb": elb.connect,
     "none": none.connect,
 }
 
@@ -33,6 +35,14 @@ def connect(kind: str, settings: Mapping[str, object], gates: Gates) -> LoadBala
     Raises InvalidRequest for a kind that is neither built in nor installed, and for settings it cannot use.
     """
     return _factory(kind)(settings, gates)
+
+
+def placed(kind: str, settings: Mapping[str, object], region: str, role_arn: str) -> Mapping[str, object]:
+    """The settings, with the group's region and role for a balancer of AWS that names none of its own."""
+    if kind not in ("elbv2", "elb"):
+        return settings
+    given = {"region": region, "role_arn": role_arn}
+    return {**{key: value for key, value in given.items() if value}, **settings}
 
 
 def gate_point(kind: str, settings: Mapping[str, object]) -> GatePoint | None:

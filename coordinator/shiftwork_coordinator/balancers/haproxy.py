@@ -16,6 +16,7 @@ import msgspec
 
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.balancers import haproxy_check, haproxy_rows
+from shiftwork_coordinator.balancers.agreement import together
 from shiftwork_coordinator.balancers.haproxy_rows import Row, View
 from shiftwork_coordinator.balancers.haproxy_site import Site
 from shiftwork_coordinator.balancers.haproxy_wire import TlsFiles, Wire, endpoint
@@ -73,7 +74,7 @@ class HAProxy:
     async def states(self, servers: Sequence[Server]) -> Mapping[str, Reading]:
         views = list(zip(self._sites, await self._each(Site.view), strict=True))
         return {
-            server.instance: haproxy_rows.together([one for site, found in views for one in _look(site, found, server)])
+            server.instance: together([one for site, found in views for one in _look(site, found, server)])
             for server in servers
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import msgspec
@@ -141,32 +141,6 @@ def _up(row: Row, shown: str) -> tuple[TrafficState, str]:
         return TrafficState.HEALTHY, shown
     passed = row.check_status.lstrip("* ") in PASSED
     return (TrafficState.HEALTHY if passed else TrafficState.STARTING), shown
-
-
-_WORST_FIRST = (TrafficState.DRAINING, TrafficState.UNHEALTHY, TrafficState.STARTING, TrafficState.HEALTHY)
-
-
-def together(readings: Sequence[Reading]) -> Reading:
-    """One reading for an instance that is a server in several backends or endpoints: out, or in, only if all agree."""
-    states = {one.state for one in readings}
-    counts = [one.in_flight for one in readings]
-    known = [count for count in counts if count is not None]
-    return Reading(
-        state=_agreed(states),
-        in_flight=sum(known) if len(known) == len(counts) else None,
-        generation=",".join(dict.fromkeys(one.generation for one in readings)),
-        out_by=next((one.out_by for one in readings if one.out_by), ""),
-        detail="; ".join(dict.fromkeys(one.detail for one in readings if one.detail)),
-    )
-
-
-def _agreed(states: Iterable[TrafficState]) -> TrafficState:
-    found = set(states)
-    if TrafficState.UNKNOWN in found or not found:
-        return TrafficState.UNKNOWN
-    if TrafficState.ABSENT in found:
-        return TrafficState.ABSENT if len(found) == 1 else TrafficState.DRAINING
-    return next(state for state in _WORST_FIRST if state in found)
 
 
 def _row(stat: Mapping[str, str], state: Mapping[str, str], used: int) -> Row:

@@ -199,15 +199,16 @@ def _out(draft: Draft, target: Target) -> Outcome:
     seen = traffic.readings_since(draft, target, asked_at)
     problem = traffic.not_out(draft, target, seen)
     if problem:
-        return _not_yet(draft, target, problem)
+        return _not_yet(draft, target, problem, traffic.own_time(seen))
     why, requests = traffic.not_quiet(draft, target, seen, asked_at)
     return _not_quiet(draft, target, why, requests) if why else DONE
 
 
-def _not_yet(draft: Draft, target: Target, problem: str) -> Outcome:
-    until = target.traffic_since + draft.limits.block_within
+def _not_yet(draft: Draft, target: Target, problem: str, own_time: float = 0.0) -> Outcome:
+    within = draft.limits.block_within + own_time
+    until = target.traffic_since + within
     if draft.now >= until:
-        return Failed("BLOCK_TRAFFIC", f"not out of traffic within {draft.limits.block_within:g} s: {problem}")
+        return Failed("BLOCK_TRAFFIC", f"not out of traffic within {within:g} s: {problem}")
     draft.wait("BLOCK", problem, target.instance, since=target.traffic_since, until=until)
     return WAIT
 
@@ -240,9 +241,10 @@ def allow(draft: Draft, target: Target) -> Outcome:
     asked_at = traffic.asked_since(draft, target)
     if asked_at is None:
         problem = traffic.ask_error(draft, target) or "asking the balancers to take it back"
-    else:
-        problem = traffic.not_in(draft, traffic.readings_since(draft, target, asked_at))
-    return _awaited(draft, target, problem, target.traffic_since, "ALLOW") if problem else DONE
+        return _awaited(draft, target, problem, target.traffic_since, "ALLOW")
+    seen = traffic.readings_since(draft, target, asked_at)
+    problem = traffic.not_in(draft, seen)
+    return _awaited(draft, target, problem, target.traffic_since, "ALLOW", traffic.own_time(seen)) if problem else DONE
 
 
 def settle(draft: Draft, target: Target) -> Outcome:
@@ -261,10 +263,11 @@ def settle(draft: Draft, target: Target) -> Outcome:
     return _awaited(draft, target, problem, target.stage_since, "HEALTH")
 
 
-def _awaited(draft: Draft, target: Target, problem: str, since: float, code: str) -> Outcome:
-    until = since + draft.limits.allow_within
+def _awaited(draft: Draft, target: Target, problem: str, since: float, code: str, own_time: float = 0.0) -> Outcome:
+    within = draft.limits.allow_within + own_time
+    until = since + within
     if draft.now >= until:
-        return Failed("HEALTH_CHECK", f"not in service within {draft.limits.allow_within:g} s: {problem}")
+        return Failed("HEALTH_CHECK", f"not in service within {within:g} s: {problem}")
     draft.wait(code, problem, target.instance, since=since, until=until)
     return WAIT
 

@@ -57,6 +57,11 @@ def readings_since(draft: Draft, target: Target, since: float) -> dict[str, Traf
     return {s.balancer: s for s in seen if s.last.asked_at >= since}
 
 
+def own_time(seen: Mapping[str, TrafficSeen]) -> float:
+    """Seconds that the balancers' own configuration may take until they show what is awaited."""
+    return max((s.last.lasts for s in seen.values()), default=0.0)
+
+
 def not_out(draft: Draft, target: Target, seen: dict[str, TrafficSeen]) -> str:
     """Why it is not proven that no balancer sends new requests; empty when it is."""
     for name in draft.snapshot.balancers:

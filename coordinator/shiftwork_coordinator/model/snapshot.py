@@ -14,7 +14,7 @@ from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Hook
 
 
 class TimedReading(msgspec.Struct, frozen=True):
-    """A balancer's answer. `state` is a ports.TrafficState's value."""
+    """A balancer's answer. `state` is a ports.TrafficState's value; `lasts` as in ports.Reading."""
 
     state: str
     in_flight: int | None
@@ -23,6 +23,7 @@ class TimedReading(msgspec.Struct, frozen=True):
     detail: str
     asked_at: float
     answered_at: float
+    lasts: float = 0.0
 
 
 class TrafficSeen(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import SetGate
-from shiftwork_coordinator.balancers import connect, gate_point
+from shiftwork_coordinator.balancers import connect, gate_point, placed
 from shiftwork_coordinator.balancers.gate import GatePoint
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.settings import GroupSettings, health_for
@@ -25,7 +25,12 @@ class Balancing:
         self.servers = {
             t.instance: Server(t.instance, t.instance, t.address, settings.port or 0, t.cloud_id) for t in targets
         }
-        given = [(kind, options) for entry in settings.load_balancers for kind, options in entry.items()]
+        aws = settings.aws
+        given = [
+            (kind, placed(kind, options, aws.region, aws.role_arn))
+            for entry in settings.load_balancers
+            for kind, options in entry.items()
+        ]
         self._point = common_gate(given)
         gates = GroupGates(agents, self.gate, group_id)
         self.balancers = _named([connect(kind, options, gates) for kind, options in given])

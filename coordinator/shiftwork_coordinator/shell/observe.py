@@ -9,10 +9,8 @@ import msgspec
 
 from shiftwork_contract.errors import ShiftworkError
 from shiftwork_coordinator.model.snapshot import TimedReading, TrafficSeen
-from shiftwork_coordinator.ports import Clock, LoadBalancer, Reading, Server, TrafficState
+from shiftwork_coordinator.ports import Clock, LoadBalancer, Pace, Reading, Server, TrafficState
 
-QUICK, EASY = 0.1, 1.0
-"""Seconds between two questions to a balancer while a target is on its way out or in, and otherwise."""
 CALL_LIMIT = 5.0
 """Seconds after which a driver's call is given up."""
 
@@ -51,16 +49,22 @@ class TrafficObserver:
                 group.create_task(self._poll(balancer))
 
     async def _poll(self, balancer: Balancer) -> None:
+        """At the driver's pace; one that can tell nothing is asked less and less often."""
+        pace = getattr(balancer.driver, "pace", Pace())
+        pause = pace.quick
         while True:
             self._hurry.clear()
-            await self.ask(balancer)
+            told = await self.ask(balancer)
+            wanted = pace.quick if self._hurried() else pace.easy
+            pause = wanted if told else max(wanted, min(2 * pause, pace.easy))
             try:
-                async with asyncio.timeout(QUICK if self._hurried() else EASY):
+                async with asyncio.timeout(pause):
                     await self._hurry.wait()
             except TimeoutError:
                 pass
 
-    async def ask(self, balancer: Balancer) -> None:
+    async def ask(self, balancer: Balancer) -> bool:
+        """Whether it could tell anything."""
         asked_at = self._clock.now()
         try:
             async with asyncio.timeout(CALL_LIMIT):
@@ -72,6 +76,7 @@ class TrafficObserver:
         except Exception as err:  # noqa: BLE001  the edge of a driver call: a driver's bug is one balancer's trouble
             readings = self._unknown(f"{balancer.name}: {type(err).__name__}: {err}")
         self._keep(balancer.name, readings, asked_at, self._clock.now())
+        return any(reading.state is not TrafficState.UNKNOWN for reading in readings.values())
 
     def _unknown(self, why: str) -> dict[str, Reading]:
         return {server.instance: Reading(TrafficState.UNKNOWN, detail=why) for server in self._servers}
@@ -79,10 +84,9 @@ class TrafficObserver:
     def _keep(self, name: str, readings: Mapping[str, Reading], asked_at: float, answered_at: float) -> None:
         earlier = self._by_name.get(name, {})
         now = {
-            instance: TrafficSeen(
-                name, _timed(reading, asked_at, answered_at), earlier[instance].last if instance in earlier else None
-            )
+            instance: TrafficSeen(name, _timed(reading, before, asked_at, answered_at), before)
             for instance, reading in readings.items()
+            for before in [earlier[instance].last if instance in earlier else None]
         }
         self._by_name[name] = now
         instances = {i for seen in self._by_name.values() for i in seen}
@@ -91,7 +95,9 @@ class TrafficObserver:
             self._changed()
 
 
-def _timed(reading: Reading, asked_at: float, answered_at: float) -> TimedReading:
+def _timed(reading: Reading, before: TimedReading | None, asked_at: float, answered_at: float) -> TimedReading:
+    """What cannot be told now takes no less time than what was told before."""
+    untold = reading.state is TrafficState.UNKNOWN
     return TimedReading(
         state=str(reading.state),
         in_flight=reading.in_flight,
@@ -100,6 +106,7 @@ def _timed(reading: Reading, asked_at: float, answered_at: float) -> TimedReadin
         detail=reading.detail,
         asked_at=asked_at,
         answered_at=answered_at,
+        lasts=max(reading.lasts, before.lasts) if untold and before else reading.lasts,
     )
 
 

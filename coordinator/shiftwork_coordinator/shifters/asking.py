@@ -1,4 +1,4 @@
-"""How the driver for services asks AWS: not too much at a time, and whatever changes something once only."""
+"""How drivers ask AWS: not too much at a time, and whatever changes something once only."""
 
 from __future__ import annotations
 

@@ -128,7 +128,10 @@ def _agent(row: dict[str, Any]) -> AgentSeen:
 
 
 def _seen(name: str, readings: list[list[Any]]) -> tuple[TrafficSeen, ...]:
-    timed = [TimedReading(s, count, process, "", "", NOW - ago, NOW - ago) for s, count, process, ago in readings]
+    timed = [
+        TimedReading(s, count, process, "", "", NOW - ago, NOW - ago, *lasts)
+        for s, count, process, ago, *lasts in readings
+    ]
     return (TrafficSeen(name, timed[0], timed[1] if len(timed) > 1 else None),)
 
 
