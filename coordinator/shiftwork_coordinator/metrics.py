@@ -33,6 +33,6 @@ class Metrics:
         self._deployments.clear()
         for status, count in Count(str(run.image.deployment.status) for run in home.runs.values()).items():
             self._deployments.labels(status).set(count)
-        targets = [t for run in home.runs.values() for t in run.image.targets.values() if not t.role]
+        targets = [t for run in home.runs.values() for t in run.image.targets.values() if t.role != "fleet"]
         self._targets.set(sum(t.status is TargetStatus.IN_PROGRESS for t in targets))
         return generate_latest(self._registry)

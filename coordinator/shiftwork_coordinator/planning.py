@@ -73,9 +73,7 @@ async def _snapshot(
 
 
 async def _seen_now(home: Coordinator, balancing: Balancing) -> dict[str, tuple[TrafficSeen, ...]]:
-    observer = TrafficObserver(
-        balancing.balancers, list(balancing.servers.values()), home.clock, lambda: False, lambda: None
-    )
+    observer = TrafficObserver(balancing.balancers, balancing.servers, home.clock, lambda: False, lambda: None)
     for balancer in balancing.balancers:
         await observer.ask(balancer)
     return dict(observer.seen)

@@ -10,6 +10,7 @@ import msgspec
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Reason
+from shiftwork_coordinator.engine.draft import MEMBERS
 from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.model.rows import Deployment, History, LifecycleEventRow, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen
@@ -39,7 +40,7 @@ class Seen(msgspec.Struct, frozen=True):
 def deployment(row: Deployment, targets: Mapping[str, Target] | None = None, seen: Seen | None = None) -> View:
     """A deployment without its targets' details; `targets` fill the overview."""
     seen = seen or Seen()
-    counted = {name: target for name, target in (targets or {}).items() if not target.role}
+    counted = {name: target for name, target in (targets or {}).items() if target.role in MEMBERS}
     return {
         "deploymentId": row.id,
         "applicationName": row.application,
@@ -108,9 +109,15 @@ def targets(
     row: Deployment, targets: Mapping[str, Target], events: Mapping[str, Mapping[str, LifecycleEventRow]], seen: Seen
 ) -> list[View]:
     """In natural order of their names."""
-    order = [str(event) for event in events_of(row)]
     watched = row.status not in ENDED
-    return [_target(t, order, events.get(name, {}), seen, watched) for name, t in sorted(targets.items(), key=_by_name)]
+    return [
+        _target(t, _order(row, t), events.get(name, {}), seen, watched)
+        for name, t in sorted(targets.items(), key=_by_name)
+    ]
+
+
+def _order(row: Deployment, target: Target) -> list[str]:
+    return [str(event) for event in events_of(row, target.role)]
 
 
 def _by_name(item: tuple[str, Target]) -> list[tuple[int, str]]:

@@ -7,6 +7,7 @@ stopped gives its traffic back first, and abandons its replacement when a readin
 from __future__ import annotations
 
 from shiftwork_contract.lifecycle import EventStatus
+from shiftwork_coordinator.engine import blue_green
 from shiftwork_coordinator.engine.actions import Arrange
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind
@@ -128,6 +129,8 @@ def _abandoned(draft: Draft, target: Target) -> Target:
 
 
 def _traffic_is_back(draft: Draft, target: Target) -> bool:
+    if target.role == "fleet" and not blue_green.idle(draft):
+        return False
     return target.weight is None or (target.weight == 0 and in_force(draft, target))
 
 

@@ -6,7 +6,7 @@ It may be called at any time and any number of times; given the same rows and ob
 from __future__ import annotations
 
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.engine import alarms, arrange, holding, together, verdict
+from shiftwork_coordinator.engine import alarms, arrange, blue_green, holding, together, verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
@@ -40,11 +40,12 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
             _heed_operator(draft)
             _heed_alarms(draft)
             together.heed(draft)
-        for target in (*draft.members(), *draft.fleets()):
+        for target in (*draft.members(), *draft.with_role("original"), *draft.fleets()):
             advance(draft, target.instance)
         holding.heed(draft)
         arrange.note_ready(draft)
         _judge(draft)
+        blue_green.way_back(draft)
         _start_next(draft)
         _note_capacity(draft)
         for target in draft.targets.values():
@@ -96,7 +97,7 @@ def _no_alarm(draft: Draft) -> bool:
 
 
 def _begin(draft: Draft) -> bool:
-    total = len(draft.members())
+    total = draft.size()
     floor = draft.deployment.config.minimum_healthy_hosts.of(total)
     draft.update(started_at=draft.now, floor=floor, previous_revision=_previous(draft))
     problem = verdict.invalid(total, floor)
@@ -140,7 +141,7 @@ def tally(draft: Draft) -> Tally:
     for target in draft.members():
         count[target.status] += 1
     return Tally(
-        total=len(draft.members()),
+        total=draft.size(),
         floor=draft.deployment.floor,
         failed=count[T.FAILED],
         succeeded=count[T.SUCCEEDED],
@@ -172,7 +173,7 @@ def _start_next(draft: Draft) -> None:
         return
     started = draft.with_status(T.IN_PROGRESS)
     under_way = len(started)
-    slots = len(draft.members()) - draft.deployment.floor - under_way
+    slots = draft.size() - draft.deployment.floor - under_way
     promised = sum(t.left_at is None and draft.service[t.instance].value is True for t in started)
     chosen = next_targets(candidates, slots=slots, spare=draft.spare() - promised)
     if chosen:
@@ -334,7 +335,7 @@ def _still_asking(draft: Draft) -> bool:
     shifting = [t for t in draft.targets.values() if arrange.unsettled(draft, t)]
     asking += shifting
     patience = max(deployment.halted_at or 0.0, *(t.completed_at or 0.0 for t in draft.targets.values()))
-    patience += draft.limits.allow_within if shifting else LAST_WORD
+    patience += _patience(draft) if shifting else LAST_WORD
     if not asking:
         return False
     if draft.now >= patience:
@@ -343,6 +344,11 @@ def _still_asking(draft: Draft) -> bool:
         return False
     draft.wait("TRAFFIC", f"balancers are asked about {asking[0].instance}", asking[0].instance, until=patience)
     return True
+
+
+def _patience(draft: Draft) -> float:
+    """How long the way back may take: instances come into traffic and leave it, groups are taken away."""
+    return draft.limits.steady_within if draft.with_role("original") else draft.limits.allow_within
 
 
 def _end_halted(draft: Draft) -> None:

@@ -11,7 +11,7 @@ from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import Stage, StageKind, itinerary, stages_of
 from shiftwork_coordinator.engine.service import Service, in_service
-from shiftwork_coordinator.model.rows import CommandRow, History, HookRun, LifecycleEventRow, Target
+from shiftwork_coordinator.model.rows import CommandRow, History, HookRun, LifecycleEventRow, Role, Target
 from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot
 from shiftwork_coordinator.model.status import (
     DECIDED,
@@ -21,6 +21,8 @@ from shiftwork_coordinator.model.status import (
     TargetStatus,
     move,
 )
+
+MEMBERS: tuple[Role, ...] = ("", "replacement")
 
 
 class Draft:
@@ -32,7 +34,7 @@ class Draft:
         self.limits = snapshot.deployment.settings.limits
         self.targets = dict(snapshot.targets)
         self.health = dict(snapshot.health)
-        self.service = {t.instance: in_service(snapshot, t, self.stages, now) for t in self.members()}
+        self.service = {t.instance: self._service(t) for t in self.targets.values() if t.role != "fleet"}
         self.rollback: Rollback | None = None
         self.last_good = False
         self._commands: dict[tuple[str, int], CommandRow] = {}
@@ -47,14 +49,24 @@ class Draft:
     # What it sees
 
     def members(self) -> list[Target]:
-        """The targets that count: all but fleets."""
-        return [t for t in self.targets.values() if not t.role]
+        """The targets that the revision goes to: those count."""
+        return [t for t in self.targets.values() if t.role in MEMBERS]
+
+    def size(self) -> int:
+        """How many those are, or will be."""
+        return len(self.members()) or len(self.with_role("original"))
+
+    def with_role(self, role: Role) -> list[Target]:
+        return [t for t in self.targets.values() if t.role == role]
 
     def fleets(self) -> list[Target]:
-        return [t for t in self.targets.values() if t.role == "fleet"]
+        return self.with_role("fleet")
 
     def stages_of(self, target: Target) -> tuple[Stage, ...]:
-        return stages_of(self.deployment, target) if target.role else self.stages
+        return stages_of(self.deployment, target.role) if target.role else self.stages
+
+    def _service(self, target: Target) -> Service:
+        return in_service(self.snapshot, target, self.stages, self.now)
 
     def stage(self, target: Target) -> Stage:
         return self.stages_of(target)[target.stage]
@@ -108,6 +120,12 @@ class Draft:
         self.targets[target.instance] = changed
         return changed
 
+    def add(self, target: Target) -> None:
+        self.targets[target.instance] = target
+        self.service[target.instance] = Service(False, "being changed")
+        self.tell("target", target.instance, status=target.status, message="")
+        self.wake(self.now)
+
     def enter(self, target: Target, stage: int) -> Target:
         """The target in its next stage. Where health is awaited, only readings asked for from now on count."""
         look, stages = target.look, self.stages_of(target)
@@ -153,11 +171,11 @@ class Draft:
     def reassess(self, target: Target) -> None:
         """Asks again whether it is in service, after its status changed."""
         target = self.targets[target.instance]
-        if not target.role:
-            self.service[target.instance] = in_service(self.snapshot, target, self.stages, self.now)
+        if target.role != "fleet":
+            self.service[target.instance] = self._service(target)
 
     def set_health(self, target: Target, healthy: bool) -> None:
-        if not target.role:
+        if target.role in MEMBERS:
             self.health[target.instance] = healthy
 
     def act(self, action: Action) -> None:
@@ -180,7 +198,7 @@ class Draft:
         before = self.snapshot
         return Decision(
             deployment=self.deployment,
-            targets=tuple(t for name, t in self.targets.items() if t is not before.targets[name]),
+            targets=tuple(t for name, t in self.targets.items() if t is not before.targets.get(name)),
             commands=tuple(self._commands.values()),
             events=tuple(self._events),
             hook_runs=tuple(self._hook_runs.values()),

@@ -6,6 +6,7 @@ let go when all instances are decided, whatever became of them.
 
 from __future__ import annotations
 
+from shiftwork_coordinator.engine import blue_green
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind
 from shiftwork_coordinator.engine.outcome import DONE, WAIT, Outcome
@@ -14,7 +15,8 @@ from shiftwork_coordinator.model.status import DECIDED, TargetStatus
 
 
 def begin(draft: Draft) -> None:
-    for fleet in draft.fleets():
+    """Groups, and originals that are to be replaced, are under way from the start."""
+    for fleet in (*draft.fleets(), *draft.with_role("original")):
         draft.set(fleet, status=TargetStatus.IN_PROGRESS, started_at=draft.now)
 
 
@@ -28,11 +30,14 @@ def _past_first(draft: Draft, fleet: Target) -> bool:
 
 
 def follow(draft: Draft, fleet: Target) -> Outcome:
+    if draft.stage(fleet).role:
+        return blue_green.follow(draft, fleet)
     return DONE if all(t.status in DECIDED for t in draft.members()) else WAIT
 
 
 def heed(draft: Draft) -> None:
-    """A group that cannot be held, or let go, ends the deployment."""
-    failed = next((t for t in draft.fleets() if t.status is TargetStatus.FAILED), None)
+    """A group that cannot be held, or let go, ends the deployment; so does an original that does not leave traffic."""
+    besides = (*draft.fleets(), *draft.with_role("original"))
+    failed = next((t for t in besides if t.status is TargetStatus.FAILED), None)
     if failed is not None and not draft.halted:
         draft.halt(failed.error_code, f"{failed.instance}: {failed.error_message}")

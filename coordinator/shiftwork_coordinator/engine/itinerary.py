@@ -11,7 +11,7 @@ import msgspec
 
 from shiftwork_contract.lifecycle import THE_SEVEN, LifecycleEvent
 from shiftwork_coordinator.model.arrangement import Arrangement
-from shiftwork_coordinator.model.rows import Deployment, Target
+from shiftwork_coordinator.model.rows import Deployment, Role
 
 E = LifecycleEvent
 
@@ -21,7 +21,8 @@ class StageKind(StrEnum):
     and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check.
     READY: the replacement can take traffic. INVOKE: a hook function answers. SHIFT: traffic moves by weights.
     ARRANGE: original and replacement come to stand as `wanted`. HOLD: a wait that a person may end. FOLLOW: all
-    instances are decided."""
+    instances are decided, or as far as the stage says. ENLIST: new instances become targets. GATE: the group lets on.
+    """
 
     PREPARE = "prepare"
     SCRIPTS = "scripts"
@@ -34,12 +35,18 @@ class StageKind(StrEnum):
     ARRANGE = "arrange"
     HOLD = "hold"
     FOLLOW = "follow"
+    ENLIST = "enlist"
+    GATE = "gate"
 
 
 class Stage(msgspec.Struct, frozen=True):
+    """`role` and `upto` are for FOLLOW: whom, and to which stage of theirs; None = to their end."""
+
     kind: StageKind
     events: tuple[LifecycleEvent, ...] = ()
     wanted: Arrangement | None = None
+    role: Role = ""
+    upto: StageKind | None = None
 
 
 PREPARE = Stage(StageKind.PREPARE)
@@ -55,6 +62,10 @@ def arrange(wanted: Arrangement, *events: LifecycleEvent) -> Stage:
     return Stage(StageKind.ARRANGE, events, wanted)
 
 
+def follow(role: Role, upto: StageKind | None = None) -> Stage:
+    return Stage(StageKind.FOLLOW, role=role, upto=upto)
+
+
 def scripts(*events: LifecycleEvent) -> Stage:
     return Stage(StageKind.SCRIPTS, events)
 
@@ -66,6 +77,14 @@ ITINERARIES: dict[tuple[str, str, bool], tuple[Stage, ...]] = {
         scripts(E.BEFORE_BLOCK_TRAFFIC),
         Stage(StageKind.BLOCK, (E.BLOCK_TRAFFIC,)),
         scripts(E.AFTER_BLOCK_TRAFFIC, *THE_SEVEN, E.BEFORE_ALLOW_TRAFFIC),
+        Stage(StageKind.ALLOW, (E.ALLOW_TRAFFIC,)),
+        scripts(E.AFTER_ALLOW_TRAFFIC),
+    ),
+    ("Server", "BLUE_GREEN", True): (
+        PREPARE,
+        scripts(*THE_SEVEN),
+        Stage(StageKind.GATE),
+        scripts(E.BEFORE_ALLOW_TRAFFIC),
         Stage(StageKind.ALLOW, (E.ALLOW_TRAFFIC,)),
         scripts(E.AFTER_ALLOW_TRAFFIC),
     ),
@@ -91,15 +110,35 @@ ITINERARIES: dict[tuple[str, str, bool], tuple[Stage, ...]] = {
     ),
 }
 
+ORIGINALS: tuple[Stage, ...] = (
+    Stage(StageKind.GATE),
+    scripts(E.BEFORE_BLOCK_TRAFFIC),
+    Stage(StageKind.BLOCK, (E.BLOCK_TRAFFIC,)),
+    scripts(E.AFTER_BLOCK_TRAFFIC),
+)
+"""What the instances go through that others replace."""
 FLEETS: dict[str, tuple[Stage, ...]] = {
     "IN_PLACE": (arrange(Arrangement.PROVISIONED), Stage(StageKind.FOLLOW), arrange(Arrangement.RETIRED)),
+    "BLUE_GREEN": (
+        arrange(Arrangement.PROVISIONED),
+        Stage(StageKind.ENLIST),
+        follow("replacement", StageKind.GATE),
+        Stage(StageKind.HOLD),
+        follow("replacement"),
+        follow("original"),
+        arrange(Arrangement.PROMOTED),
+        Stage(StageKind.HOLD, wanted=Arrangement.RETIRED),
+        arrange(Arrangement.RETIRED),
+    ),
 }
-"""What a group that launches instances goes through beside them, by deployment type: nothing launches or ends them
-meanwhile, and afterwards it is as it was."""
+"""What a group that launches instances goes through beside them, by deployment type. In place nothing launches or ends
+any meanwhile, and afterwards it is as it was; in blue/green another group takes its place."""
 
 
-def stages_of(deployment: Deployment, target: Target) -> tuple[Stage, ...]:
-    return FLEETS[deployment.deployment_type] if target.role == "fleet" else itinerary(deployment)
+def stages_of(deployment: Deployment, role: Role) -> tuple[Stage, ...]:
+    if role == "fleet":
+        return FLEETS[deployment.deployment_type]
+    return ORIGINALS if role == "original" else itinerary(deployment)
 
 
 def itinerary(deployment: Deployment) -> tuple[Stage, ...]:
@@ -112,14 +151,15 @@ def has_agents(stages: tuple[Stage, ...]) -> bool:
     return any(stage.kind in (StageKind.PREPARE, StageKind.SCRIPTS) for stage in stages)
 
 
-def events_of(deployment: Deployment) -> tuple[LifecycleEvent, ...]:
-    """All lifecycle events of the deployment's targets, in order."""
-    return tuple(event for stage in itinerary(deployment) for event in stage.events)
+def events_of(deployment: Deployment, role: Role = "") -> tuple[LifecycleEvent, ...]:
+    """All lifecycle events of the deployment's targets of this role, in order."""
+    return tuple(event for stage in stages_of(deployment, role) for event in stage.events)
 
 
 def positions(deployment: Deployment) -> dict[str, int]:
-    """The place of each lifecycle event in that order."""
-    return {str(event): number for number, event in enumerate(events_of(deployment))}
+    """The place of each lifecycle event in the order of its target's."""
+    every = (*ORIGINALS, *itinerary(deployment)) if deployment.deployment_type in FLEETS else itinerary(deployment)
+    return {str(event): number for number, event in enumerate(event for stage in every for event in stage.events)}
 
 
 def leaves_service(stages: tuple[Stage, ...]) -> int:

@@ -13,7 +13,15 @@ from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Asked, CommandRow, History, HookRun, Request, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Shifted, Snapshot, TimedReading, TrafficSeen
+from shiftwork_coordinator.model.snapshot import (
+    AgentSeen,
+    AlarmSeen,
+    Joined,
+    Shifted,
+    Snapshot,
+    TimedReading,
+    TrafficSeen,
+)
 from shiftwork_coordinator.model.status import ENDED, OPEN, CommandStatus
 
 WAITS = ("BAKE", "SHIFT", "ORIGINALS")
@@ -67,8 +75,15 @@ def _known(snapshot: Snapshot, now: float) -> Snapshot:
         agents={name: _agent(target, now) for name, target in snapshot.targets.items()},
         traffic={name: _kept(snapshot, target, now) for name, target in snapshot.targets.items()},
         shifted={name: Shifted(0.0, True, now) for name in snapshot.targets},
+        joined={name: Joined(name, "", name) for name in _replacements(snapshot)},
         alarms={name: AlarmSeen("OK") for name in snapshot.deployment.settings.alarms.cloudwatch},
     )
+
+
+def _replacements(snapshot: Snapshot) -> tuple[str, ...]:
+    """The instances that will be launched, by what is known of them: whose place they take."""
+    originals = [name for name, target in snapshot.targets.items() if target.role == "original"]
+    return tuple(f"replacement of {name}" for name in originals)
 
 
 def _bake_end(decision: Decision) -> float:
@@ -116,7 +131,10 @@ def _obeyed(snapshot: Snapshot, decision: Decision, now: float, then: float) -> 
         health={**snapshot.health, **dict(decision.health)},
         commands=_commands(snapshot, decision, now),
         asked={**snapshot.asked, **_asked(decision, now)},
-        shifted={name: Shifted(t.weight or 0.0, True, then, holds=EVERY) for name, t in targets.items()},
+        shifted={
+            name: Shifted(t.weight or 0.0, True, then, holds=EVERY, members=_replacements(snapshot))
+            for name, t in targets.items()
+        },
         hook_runs={**snapshot.hook_runs, **_answered(decision, now)},
         agents={name: _agent(t, then) for name, t in targets.items()},
         traffic={name: _traffic(snapshot, t, then) for name, t in targets.items()},

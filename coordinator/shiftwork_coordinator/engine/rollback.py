@@ -35,6 +35,8 @@ def rollback(
     snapshot: Snapshot, targets: Mapping[str, Target], health: Mapping[str, bool]
 ) -> tuple[Rollback | None, str]:
     """The rollback and a note for people. There is none without a previous success or when nothing changed."""
+    if any(target.role == "original" for target in targets.values()):
+        return None, "no rollback needed: the originals serve as before"
     fleets = [target for target in targets.values() if target.role]
     targets = {name: target for name, target in targets.items() if not target.role}
     if any(target.resource for target in targets.values()):

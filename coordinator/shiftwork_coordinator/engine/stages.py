@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shiftwork_contract.lifecycle import EventStatus
 from shiftwork_contract.messages import Command
-from shiftwork_coordinator.engine import arrange, holding, shift, traffic
+from shiftwork_coordinator.engine import arrange, blue_green, holding, shift, traffic
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
@@ -160,6 +160,8 @@ def _running(draft: Draft, target: Target, row: CommandRow) -> Outcome:
 
 def leave(draft: Draft, target: Target) -> Outcome:
     """DONE when the target may be out of service from now on: not before, or the floor holds without it."""
+    if target.role == "original":
+        return STOPPED if draft.halted else DONE
     if target.left_at is not None or target.stage < leaves_service(draft.stages):
         return DONE
     if draft.halted:
@@ -178,9 +180,9 @@ def leave(draft: Draft, target: Target) -> Outcome:
 
 
 def block(draft: Draft, target: Target) -> Outcome:
+    if draft.stopping or (draft.halted and target.role == "original"):
+        return STOPPED
     if target.traffic != "out":
-        if draft.stopping:
-            return STOPPED
         left = leave(draft, target)
         if left is not DONE:
             return left
@@ -189,7 +191,7 @@ def block(draft: Draft, target: Target) -> Outcome:
         draft.set(target, traffic="out", traffic_since=draft.now, kept_out=kept)
         draft.event(target, "BlockTraffic", EventStatus.IN_PROGRESS, started_at=draft.now)
         return WAIT
-    return STOPPED if draft.stopping else _out(draft, target)
+    return _out(draft, target)
 
 
 def _out(draft: Draft, target: Target) -> Outcome:
@@ -284,4 +286,6 @@ STAGES: dict[StageKind, Callable[[Draft, Target], Outcome]] = {
     StageKind.ARRANGE: arrange.arrange,
     StageKind.HOLD: arrange.hold,
     StageKind.FOLLOW: holding.follow,
+    StageKind.ENLIST: blue_green.enlist,
+    StageKind.GATE: blue_green.gate,
 }

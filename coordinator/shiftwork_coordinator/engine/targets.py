@@ -5,7 +5,7 @@ from __future__ import annotations
 from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
 from shiftwork_contract.lifecycle import BLOCK_TRIO, EventStatus, LifecycleEvent
 from shiftwork_coordinator.engine import shift, stages
-from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.draft import MEMBERS, Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.engine.outcome import STOPPED, WAIT, Failed
 from shiftwork_coordinator.model.rows import Target
@@ -32,7 +32,7 @@ def advance(draft: Draft, instance: str) -> None:
             fail(draft, target, outcome)
         else:
             _next(draft, target)
-    if target.status is TargetStatus.SUCCEEDED and not target.role:
+    if target.status is TargetStatus.SUCCEEDED and target.role in MEMBERS:
         _still_in_service(draft, target)
 
 
@@ -109,6 +109,8 @@ def was_touched(draft: Draft, target: Target) -> bool:
     """
     if target.weight is not None or target.arranged is not None:
         return True
+    if target.role == "original":
+        return False
     for (instance, stage), row in draft.snapshot.commands.items():
         if instance != target.instance or stage < leaves_service(draft.stages):
             continue

@@ -23,6 +23,7 @@ from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
 
+Role = Literal["", "fleet", "original", "replacement"]
 EC2_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
 
@@ -114,7 +115,8 @@ class LifecycleEventRow(Row, frozen=True):
 
 class Target(Row, frozen=True):
     """One instance within one deployment, or one resource whose traffic is shifted, or (role fleet) a group that
-    launches its instances: that counts nowhere among the targets, and is to be as before in the end.
+    launches its instances: that counts nowhere among the targets, and is to be as before in the end. In blue/green an
+    instance is an original or a replacement.
 
     `stage` indexes the itinerary. `batch` 0 = not chosen yet. `traffic` is what the engine wants of the balancers for
     it now ("" = nothing). `look` is the least `asked` number that an agent's reading must carry to count.
@@ -130,7 +132,7 @@ class Target(Row, frozen=True):
     instance: str
     address: str = ""
     cloud_id: str = ""
-    role: Literal["", "fleet"] = ""
+    role: Role = ""
     status: TargetStatus = TargetStatus.PENDING
     stage: int = 0
     stage_since: float = 0.0

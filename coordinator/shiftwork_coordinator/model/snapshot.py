@@ -68,7 +68,8 @@ class AlarmSeen(msgspec.Struct, frozen=True):
 
 class Shifted(msgspec.Struct, frozen=True):
     """A resource's last answer. `weight` is the share of traffic that its replacement has, None = not to be told.
-    `ready`: the replacement can take traffic. `fatal`: it never will, and `detail` says why."""
+    `ready`: the replacement can take traffic. `fatal`: it never will, and `detail` says why. `members` are EC2's ids of
+    the replacement's instances."""
 
     weight: float | None
     ready: bool
@@ -76,6 +77,15 @@ class Shifted(msgspec.Struct, frozen=True):
     fatal: bool = False
     detail: str = ""
     holds: frozenset[Arrangement] = frozenset()
+    members: tuple[str, ...] = ()
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """A joined instance, as a target would name it."""
+
+    instance: str
+    address: str
+    cloud_id: str
 
 
 class Companion(msgspec.Struct, frozen=True):
@@ -94,7 +104,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     `blocked_by` is the id of the deployment that must end before this one may start. `commands` are keyed by
     (instance, stage), `asked` by (instance, verb), `alarms` by name; one that was not read yet is not there,
     as with `shifted`. `hook_runs` are keyed by (instance, event). `health`:
-    see rows.Health; absent = never deployed. `epoch` goes into commands.
+    see rows.Health; absent = never deployed. `epoch` goes into commands. `joined` are instances by EC2's id, while new
+    ones are waited for.
     """
 
     deployment: Deployment
@@ -114,3 +125,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     hook_runs: Mapping[tuple[str, str], HookRun] = {}
     blocked_by: str = ""
     companions: tuple[Companion, ...] = ()
+    joined: Mapping[str, Joined] = {}

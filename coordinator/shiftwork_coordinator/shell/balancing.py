@@ -22,9 +22,9 @@ class Balancing:
         self, group_id: str, settings: GroupSettings, targets: Iterable[Target], agents: Agents, epoch: int
     ) -> None:
         self._group_id, self._settings, self._epoch = group_id, settings, epoch
-        self.servers = {
-            t.instance: Server(t.instance, t.instance, t.address, settings.port or 0, t.cloud_id) for t in targets
-        }
+        self.servers: dict[str, Server] = {}
+        for target in targets:
+            self.add(target)
         aws = settings.aws
         given = [
             (kind, placed(kind, options, aws.region, aws.role_arn))
@@ -34,6 +34,10 @@ class Balancing:
         self._point = common_gate(given)
         gates = GroupGates(agents, self.gate, group_id)
         self.balancers = _named([connect(kind, options, gates) for kind, options in given])
+
+    def add(self, target: Target) -> None:
+        port = self._settings.port or 0
+        self.servers[target.instance] = Server(target.instance, target.instance, target.address, port, target.cloud_id)
 
     def gate(self, instance: str, open_: bool) -> SetGate:
         address = self.servers[instance].address or "127.0.0.1"

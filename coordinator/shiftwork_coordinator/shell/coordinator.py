@@ -125,6 +125,9 @@ class Coordinator:
     def one_at_a_time(self, deployment: Deployment) -> AbstractAsyncContextManager[None]:
         return self._bundles.one_at_a_time(deployment)
 
+    def joins(self, run: Run, instance: str) -> None:
+        self._by_instance.setdefault(instance, set()).add(run.id)
+
     def moved(self, deployment: Deployment) -> None:
         for id in deployment.together:
             if id in self.runs:

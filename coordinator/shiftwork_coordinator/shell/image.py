@@ -10,7 +10,7 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.itinerary import positions
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Health, HookRun, Installed, Request, Target
-from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Companion, Shifted, Snapshot, TrafficSeen
+from shiftwork_coordinator.model.snapshot import AgentSeen, AlarmSeen, Companion, Joined, Shifted, Snapshot, TrafficSeen
 from shiftwork_coordinator.store import Add, Change, Put, PutEvent, Store
 
 
@@ -30,6 +30,7 @@ class Image:
         self.last_good: Revision | None = None
         self.last_good_parameters: dict[str, str] = {}
         self.last_good_appspec = ""
+        self.joined: dict[str, Joined] = {}
 
     @classmethod
     async def load(cls, store: Store, deployment: Deployment) -> Image:
@@ -76,6 +77,7 @@ class Image:
             hook_runs=self.hook_runs,
             blocked_by=blocked_by,
             companions=companions,
+            joined=self.joined,
         )
 
     def changes(self, decision: Decision) -> list[Change]:

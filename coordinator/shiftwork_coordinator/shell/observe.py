@@ -23,12 +23,13 @@ class Balancer(msgspec.Struct, frozen=True):
 
 
 class TrafficObserver:
-    """Keeps `seen` current for all servers of one deployment. `changed` is called when something looks different."""
+    """Keeps `seen` current for all servers of one deployment, of which more may come to be. `changed` is called when
+    something looks different."""
 
     def __init__(
         self,
         balancers: Sequence[Balancer],
-        servers: Sequence[Server],
+        servers: Mapping[str, Server],
         clock: Clock,
         hurried: Callable[[], bool],
         changed: Callable[[], None],
@@ -68,7 +69,7 @@ class TrafficObserver:
         asked_at = self._clock.now()
         try:
             async with asyncio.timeout(CALL_LIMIT):
-                readings = dict(await balancer.driver.states(self._servers))
+                readings = dict(await balancer.driver.states(list(self._servers.values())))
         except TimeoutError:
             readings = self._unknown(f"{balancer.name} did not answer within {CALL_LIMIT:g} s")
         except ShiftworkError as err:
@@ -79,7 +80,7 @@ class TrafficObserver:
         return any(reading.state is not TrafficState.UNKNOWN for reading in readings.values())
 
     def _unknown(self, why: str) -> dict[str, Reading]:
-        return {server.instance: Reading(TrafficState.UNKNOWN, detail=why) for server in self._servers}
+        return {server.instance: Reading(TrafficState.UNKNOWN, detail=why) for server in self._servers.values()}
 
     def _keep(self, name: str, readings: Mapping[str, Reading], asked_at: float, answered_at: float) -> None:
         earlier = self._by_name.get(name, {})

@@ -17,12 +17,12 @@ from shiftwork_coordinator import alarms, shifters
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
-from shiftwork_coordinator.engine.itinerary import StageKind, itinerary, positions
+from shiftwork_coordinator.engine.itinerary import StageKind, positions, stages_of
 from shiftwork_coordinator.engine.together import companion
 from shiftwork_coordinator.engine.traffic import taken_at
 from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, HookRun, Request, Target
 from shiftwork_coordinator.model.settings import health_for
-from shiftwork_coordinator.model.snapshot import Companion, Snapshot
+from shiftwork_coordinator.model.snapshot import Companion, Joined, Snapshot
 from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
 from shiftwork_coordinator.ports import Clock
 from shiftwork_coordinator.shell.agents import Agents
@@ -65,6 +65,9 @@ class Home(Protocol):
     def one_at_a_time(self, deployment: Deployment) -> AbstractAsyncContextManager[None]:
         """Held while one of a bundle decides and writes: until then what it saw of the others holds."""
 
+    def joins(self, run: Run, instance: str) -> None:
+        """From now on what this instance says concerns the run."""
+
     def moved(self, deployment: Deployment) -> None:
         """Its companions should look at it again."""
 
@@ -87,7 +90,7 @@ class Run:
         self._outside: Outside | None = None
 
     def _hosts(self) -> list[str]:
-        return [name for name, target in self.image.targets.items() if not target.role]
+        return [name for name, target in self.image.targets.items() if target.role != "fleet"]
 
     # Wake-ups
 
@@ -108,14 +111,16 @@ class Run:
             event.set()
 
     def hurried(self) -> bool:
-        stages = itinerary(self.image.deployment)
-        return any(
-            t.status is TargetStatus.IN_PROGRESS
-            and not t.role
-            and t.stage < len(stages)
-            and stages[t.stage].kind in (StageKind.BLOCK, StageKind.ALLOW)
-            for t in self.image.targets.values()
-        ) or any(t.traffic and taken_at(t, self.image.asked) is None for t in self.image.targets.values())
+        targets = self.image.targets.values()
+        asking = any(t.traffic and taken_at(t, self.image.asked) is None for t in targets)
+        return asking or any(self._moves(target) for target in targets)
+
+    def _moves(self, target: Target) -> bool:
+        """Whether it is on its way out of traffic or into it."""
+        stages = stages_of(self.image.deployment, target.role)
+        if target.status is not TargetStatus.IN_PROGRESS or target.stage >= len(stages):
+            return False
+        return stages[target.stage].kind in (StageKind.BLOCK, StageKind.ALLOW)
 
     # The loop
 
@@ -166,6 +171,7 @@ class Run:
         self._wake.clear()
         began = self.home.clock.monotonic()
         outside = await self._prepared(group)
+        await self._look_for_new()
         decision = decide(self._snapshot(outside), self.home.clock.now())
         changes = self.image.changes(decision)
         self._rest = REST * (self.home.clock.monotonic() - began)
@@ -189,6 +195,19 @@ class Run:
         if news:
             self.told()
         return decision.deployment.status in ENDED
+
+    async def _look_for_new(self) -> None:
+        """Who has joined meanwhile, while the deployment waits for new instances."""
+        if not any(self._enlists(target) for target in self.image.targets.values()):
+            return
+        known = await self.home.store.instances()
+        fresh = [i for i in known if i.cloud_id and i.revoked_at is None]
+        self.image.joined = {i.cloud_id: Joined(i.name, i.address, i.cloud_id) for i in fresh}
+
+    def _enlists(self, target: Target) -> bool:
+        if target.role != "fleet" or target.completed_at is not None:
+            return False
+        return stages_of(self.image.deployment, target.role)[target.stage].kind is StageKind.ENLIST
 
     async def _prepared(self, group: asyncio.TaskGroup) -> Outside | None:
         """The outside world, from the moment this deployment's turn has come; None while it is queued.
@@ -245,13 +264,21 @@ class Run:
         for row in decision.commands:
             self.home.agents.send(row.instance, RunCommand(self.home.epoch, row.command))
         for target in decision.targets:
-            if target.role:
+            if target.role == "fleet":
                 continue
-            if target.cancel != before[target.instance].cancel:
+            if target.instance not in before:
+                self._welcome(target, outside)
+            elif target.cancel != before[target.instance].cancel:
                 self._send_cancel(target)
             self._watch(target)
         if decision.actions:
             outside.start(decision.actions)
+
+    def _welcome(self, target: Target, outside: Outside) -> None:
+        """An instance that became a target on the way."""
+        outside.at.add(target)
+        self.home.joins(self, target.instance)
+        self.greet(target.instance)
 
     async def record(self, rows: list[Asked]) -> None:
         kept = [self._with_last_success(row) for row in rows]
@@ -348,10 +375,9 @@ class Outside:
     def __init__(self, run: Run, group: asyncio.TaskGroup) -> None:
         home, deployment = run.home, run.image.deployment
         self._group, self._id = group, run.id
-        targets = [t for t in run.image.targets.values() if not t.role]
+        targets = [t for t in run.image.targets.values() if t.role != "fleet"]
         self.at = Balancing(deployment.group_id, deployment.settings, targets, home.agents, home.epoch)
-        servers = list(self.at.servers.values())
-        self.observer = TrafficObserver(self.at.balancers, servers, home.clock, run.hurried, run.wake)
+        self.observer = TrafficObserver(self.at.balancers, self.at.servers, home.clock, run.hurried, run.wake)
         self._performer = Performer(run.id, self.at.balancers, self.at.servers, home.clock, home.may_call, run.record)
         watched = deployment.settings.alarms
         self.alarms = AlarmObserver(watched, alarms.connect(watched), run.wake)

@@ -90,7 +90,7 @@ class Shifting:
     def _awaits(self) -> bool:
         """Whether somebody waits for a reading: a replacement that is to be ready, a weight that is to be in force."""
         rows = self._rows()
-        return any(_awaited(target, stages_of(rows.deployment, target)) for target in rows.targets.values())
+        return any(_awaited(target, stages_of(rows.deployment, target.role)) for target in rows.targets.values())
 
     async def _readings(self) -> Mapping[str, ShiftReading]:
         resources = [target.resource for target in self._rows().targets.values() if target.resource is not None]
@@ -215,11 +215,13 @@ def _awaited(target: Target, stages: Sequence[Stage]) -> bool:
     kind = stages[target.stage].kind
     if kind is StageKind.SHIFT:
         return target.weight_since is None
-    return target.status is TargetStatus.PENDING or kind in (StageKind.READY, StageKind.ARRANGE)
+    return target.status is TargetStatus.PENDING or kind in (StageKind.READY, StageKind.ARRANGE, StageKind.ENLIST)
 
 
 def _timed(reading: ShiftReading, asked_at: float) -> Shifted:
-    return Shifted(reading.weight, reading.ready, asked_at, reading.fatal, reading.detail, reading.holds)
+    return Shifted(
+        reading.weight, reading.ready, asked_at, reading.fatal, reading.detail, reading.holds, reading.members
+    )
 
 
 def _differs(now: Shifted, before: Shifted | None) -> bool:

@@ -1,0 +1,133 @@
+"""New instances take over from the original ones, and give everything back when something fails.
+
+The replacements are installed while the originals serve, come into traffic, and only then do the originals leave it,
+all at once. On the way back the originals serve again before a replacement leaves: at no moment is there nobody.
+"""
+
+from __future__ import annotations
+
+from shiftwork_coordinator.engine import traffic
+from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.itinerary import Stage, StageKind
+from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
+from shiftwork_coordinator.model.arrangement import Arrangement
+from shiftwork_coordinator.model.rows import Target
+from shiftwork_coordinator.model.snapshot import Joined
+from shiftwork_coordinator.model.status import DECIDED, TargetStatus
+
+
+def enlist(draft: Draft, fleet: Target) -> Outcome:
+    """The replacement's instances become targets as soon as all their agents have joined."""
+    if draft.stopping or draft.halted:
+        return STOPPED
+    seen = draft.snapshot.shifted.get(fleet.instance)
+    ids = seen.members if seen is not None and seen.asked_at >= fleet.stage_since else ()
+    missing = [id for id in ids if id not in draft.snapshot.joined]
+    if ids and not missing:
+        _enlist(draft, [draft.snapshot.joined[id] for id in ids])
+        return DONE
+    limit = draft.limits.steady_within
+    if draft.now >= fleet.stage_since + limit:
+        why = f"no agent of {', '.join(missing)} joined" if missing else "the replacement has no instances"
+        return Failed("AGENT_ISSUE", f"{why} within {limit:g} s; does their image install and join one?")
+    text = f"waiting for the agents of {', '.join(missing)} to join" if missing else "looking for the new instances"
+    draft.wait("AGENT", text, fleet.instance, since=fleet.stage_since, until=fleet.stage_since + limit)
+    return WAIT
+
+
+def _enlist(draft: Draft, found: list[Joined]) -> None:
+    look = min(target.look for target in draft.targets.values())
+    for one in found:
+        draft.add(
+            Target(
+                draft.deployment.id, one.instance, one.address, one.cloud_id, "replacement", TargetStatus.IN_PROGRESS,
+                stage_since=draft.now, batch=1, look=look, left_at=draft.now, started_at=draft.now,
+            )
+        )  # fmt: skip
+    draft.update(batch=1)
+    draft.tell("batch", number=1, targets=[one.instance for one in found], inService=draft.in_service())
+
+
+def follow(draft: Draft, fleet: Target) -> Outcome:
+    """Waits until those that its stage follows are decided, or have come as far as the stage says."""
+    stage = draft.stage(fleet)
+    if draft.stopping or draft.halted:
+        return STOPPED
+    followed = draft.with_role(stage.role)
+    if not all(_there(draft, target, stage) for target in followed):
+        return WAIT
+    if not any(t.status is not TargetStatus.FAILED for t in draft.with_role("replacement")):
+        return Failed("HEALTH_CONSTRAINTS", "no replacement succeeded; the originals go on serving")
+    return DONE
+
+
+def _there(draft: Draft, target: Target, stage: Stage) -> bool:
+    if target.status in DECIDED:
+        return True
+    return stage.upto is not None and draft.stage(target).kind is stage.upto
+
+
+def gate(draft: Draft, target: Target) -> Outcome:
+    """Opens when the group's stage says so: for replacements as many at a time as the config allows, for the originals
+    all at once."""
+    if draft.stopping or draft.halted:
+        return STOPPED
+    if not _opened(draft, target.role):
+        return WAIT
+    return DONE if target.role == "original" or _passing(draft) < _at_once(draft) else WAIT
+
+
+def _opened(draft: Draft, role: str) -> bool:
+    stages = [draft.stage(fleet) for fleet in draft.fleets() if fleet.status is TargetStatus.IN_PROGRESS]
+    return any(stage.role == role and stage.upto is None for stage in stages)
+
+
+def _passing(draft: Draft) -> int:
+    """How many replacements are on their way into traffic."""
+    under_way = [t for t in draft.with_role("replacement") if t.status is TargetStatus.IN_PROGRESS]
+    return sum(draft.stage(t).kind is not StageKind.GATE for t in under_way)
+
+
+def _at_once(draft: Draft) -> int:
+    return max(1, draft.size() - draft.deployment.floor)
+
+
+def way_back(draft: Draft) -> None:
+    """After a halt: the originals come back into traffic, and when they all serve the replacements leave it."""
+    if not draft.halted or any(fleet.arranged is Arrangement.RETIRED for fleet in draft.fleets()):
+        return
+    for target in draft.with_role("original"):
+        if target.traffic == "out" and not target.kept_out and target.status in DECIDED:
+            draft.set(target, traffic="in", traffic_since=draft.now)
+    if all(_serves(draft, target) for target in draft.with_role("original")):
+        for target in draft.with_role("replacement"):
+            if target.traffic == "in" and target.status in DECIDED:
+                draft.set(target, traffic="out", traffic_since=draft.now)
+
+
+def _serves(draft: Draft, target: Target) -> bool:
+    """It never left, or every balancer calls it healthy by checks made since it came back."""
+    if not target.traffic or target.kept_out:
+        return True
+    asked_at = traffic.asked_since(draft, target)
+    if asked_at is None:
+        return False
+    return not traffic.not_in(draft, traffic.readings_since(draft, target, asked_at))
+
+
+def idle(draft: Draft) -> bool:
+    """Whether no replacement is in traffic, or serves a request yet."""
+    return all(_idle(draft, target) for target in draft.with_role("replacement"))
+
+
+def _idle(draft: Draft, target: Target) -> bool:
+    if target.traffic != "out":
+        return not target.traffic
+    asked_at = traffic.asked_since(draft, target)
+    if asked_at is None:
+        return False
+    seen = traffic.readings_since(draft, target, asked_at)
+    if traffic.not_out(draft, target, seen):
+        return False
+    waited = draft.now >= target.traffic_since + draft.deployment.settings.quiet.at_most
+    return waited or not traffic.not_quiet(draft, target, seen, asked_at)[0]
