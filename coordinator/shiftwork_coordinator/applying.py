@@ -199,7 +199,30 @@ def _check_group(home: Coordinator, name: str, settings: GroupSettings, configs:
                 f"cannot use the group {name}: `instances` needs one of {', '.join(Instances.__struct_fields__)}"
             )
         selectors.check(name, settings.instances)
+        _check_blue_green(name, settings)
     Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
+
+
+def _check_blue_green(name: str, settings: GroupSettings) -> None:
+    """CodeDeploy's rules: one group, a load balancer, and nothing besides the group's instances."""
+    wanted = settings.blue_green
+    if wanted is None:
+        return
+    only = replace(settings.instances, autoscaling=()) == Instances()
+    problem = ""
+    if len(settings.instances.autoscaling) != 1 or not only:
+        problem = "`instances` must name one group in `autoscaling`, and nothing else"
+    elif not settings.load_balancers:
+        problem = "it needs `load_balancers`, by which traffic moves"
+    elif (wanted.green == "swap") != bool(wanted.standby):
+        problem = "`standby` belongs to `green: swap`, which needs it"
+    elif wanted.standby in settings.instances.autoscaling:
+        problem = f"`standby` must be another group than {wanted.standby}"
+    if problem:
+        raise InvalidRequest(
+            f"cannot use the group {name} for blue/green: {problem}",
+            code="InvalidBlueGreenDeploymentConfigurationException",
+        )
 
 
 def _check_alarms(name: str, settings: GroupSettings) -> None:

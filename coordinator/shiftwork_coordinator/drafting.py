@@ -29,6 +29,7 @@ from shiftwork_coordinator.creation import (
     refuse_other_platform,
     refuse_stopped,
     resource_targets,
+    standing,
     stopped_target,
     targets_of,
 )
@@ -103,15 +104,22 @@ class Drafted(msgspec.Struct, frozen=True):
     fleet: Chosen = Chosen()
 
 
-async def drafted(home: Coordinator, asked: CreateDeployment, who: str, group: Group | None = None) -> Drafted:
+async def drafted(
+    home: Coordinator,
+    asked: CreateDeployment,
+    who: str,
+    group: Group | None = None,
+    revision: Revision | None = None,
+) -> Drafted:
     """Everything that can be found wrong without asking balancers and platforms is refused here; EC2 is asked who is
-    meant. Nothing is stored. `group` stands for the stored one."""
+    meant. Nothing is stored. `group` stands for the stored one, `revision` for what `asked` refers to."""
     group = group or await home.store.group(asked.application, asked.group)
     if group is None:
         raise InvalidRequest(
             f"cannot find the deployment group {asked.application}/{asked.group}; `shiftwork apply` creates groups",
             code="DeploymentGroupDoesNotExistException",
         )
+    group = replace(group, settings=standing(group))
     custom = await home.store.configs()
     named = config_named(asked.config or group.settings.config or DEFAULTS[group.settings.platform], custom)
     config = effective_config(refuse_other_platform(named, group.settings.platform), group.settings)
@@ -128,7 +136,7 @@ async def drafted(home: Coordinator, asked: CreateDeployment, who: str, group: G
     total = len(instances) + len(fleet.stopped)
     refuse_impossible(config, total)
     refuse_stopped(f"{asked.application}/{asked.group}", config, total, fleet.stopped)
-    revision = _signed(asked, await resolve(home, asked.application, asked.revision))
+    revision = revision or _signed(asked, await resolve(home, asked.application, asked.revision))
     deployment = await _row(home, asked, who, group, config, revision)
     addresses = {row.name: row.address for row in everybody}
     stopped = [stopped_target(deployment, name, m.id, addresses.get(name, "")) for name, m in fleet.stopped.items()]
@@ -170,6 +178,7 @@ async def _row(
         config=config,
         settings=settings,
         created_at=home.clock.now(),
+        deployment_type="BLUE_GREEN" if group.settings.blue_green else "IN_PLACE",
         created_by=who,
         description=asked.description,
         ignore_stop_failures=asked.ignore_application_stop_failures,

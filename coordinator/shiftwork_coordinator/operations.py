@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.resource import place_of
+from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.creation import (
     rollback_rows,
 )
@@ -40,14 +41,20 @@ async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str
     queue = asked.queue and may_queue([wanted])
     await refuse_second(home, wanted.group, queue)
     refuse_contended(home, wanted)
+    await refuse_problems(home, wanted)
+    note = " ignoring alarms" if asked.ignore_alarms else ""
+    return await _begin(home, wanted.deployment, wanted.targets, "create", queue=queue, note=note)
+
+
+async def refuse_problems(home: Coordinator, wanted: Drafted) -> None:
+    """Raises InvalidRequest with everything that would go wrong."""
     fatal = [p for p in await problems(home, wanted) if p.fatal]
     if fatal:
         raise InvalidRequest(
-            f"cannot deploy to {asked.application}/{asked.group}: " + "; ".join(p.message for p in fatal),
+            f"cannot deploy to {wanted.deployment.application}/{wanted.deployment.group}: "
+            + "; ".join(p.message for p in fatal),
             code=next(filter(None, (p.code for p in fatal)), REFUSED[wanted.deployment.platform]),
         )
-    note = " ignoring alarms" if asked.ignore_alarms else ""
-    return await _begin(home, wanted.deployment, wanted.targets, "create", queue=queue, note=note)
 
 
 def may_queue(wanted: Sequence[Drafted]) -> bool:
@@ -187,6 +194,8 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     if group is None:
         raise Conflict(f"cannot roll back {deployment_id}: its group is gone")
     await refuse_second(home, group, queue=False)
+    if before.deployment_type == "BLUE_GREEN":
+        return await _back_anew(home, before, group, before.previous_revision, who)
     targets = await home.store.targets(deployment_id)
     members = {name: target for name, target in targets.items() if not target.role}
     skip = await _unneeded(home, before, members, before.previous_revision.identity)
@@ -201,6 +210,21 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
     deployment = replace(deployment, creator="user", created_by=who, settings=group.settings)
     also = Put(replace(before, rolled_back_by=deployment.id))
     return await _begin(home, deployment, rows, "rollback", also, queue=False)
+
+
+async def _back_anew(home: Coordinator, before: Deployment, group: Group, revision: Revision, who: str) -> Deployment:
+    """New instances with what was there before: those of then are gone."""
+    asked = CreateDeployment(before.application, before.group, ignore_alarms=True)
+    revision = await home.newly_signed(before.application, revision)
+    wanted = await drafted(home, asked, who, group, revision)
+    refuse_contended(home, wanted)
+    await refuse_problems(home, wanted)
+    deployment = replace(
+        wanted.deployment, rollback_of=before.id, description=f"rollback of {before.id}",
+        parameters=before.previous_parameters, appspec=before.previous_appspec, config=before.config,
+    )  # fmt: skip
+    also = Put(replace(before, rolled_back_by=deployment.id))
+    return await _begin(home, deployment, wanted.targets, "rollback", also, queue=False)
 
 
 async def _shift_back(home: Coordinator, before: Deployment, who: str) -> Deployment:

@@ -97,6 +97,13 @@ class MemoryBalancer:
     async def close(self) -> None:
         """Nothing to close."""
 
+    def add(self, instance: str) -> None:
+        """A server that it did not know, and that is out at first."""
+        self._upstreams[instance] = _Upstream(wanted=False, passed=0)
+
+    def in_traffic(self) -> set[str]:
+        return {instance for instance, upstream in self._upstreams.items() if upstream.wanted}
+
     def begin(self) -> str:
         """A client's request arrives: the instance that gets it. Unavailable when no server may have it."""
         able = sorted(instance for instance, upstream in self._upstreams.items() if self._sends(upstream))

@@ -69,8 +69,7 @@ def hold(draft: Draft, target: Target) -> Outcome:
         return STOPPED
     settings = draft.deployment.settings
     if draft.stage(target).wanted is Arrangement.RETIRED:
-        keep_for = 0.0 if draft.deployment.rollback_of else settings.originals.keep_for
-        return _keep_originals(draft, target, keep_for)
+        return _keep_originals(draft, target, _keep_for(draft))
     if not _by_hand(draft) or promoted_since(draft, target.stage_since):
         return DONE
     until = target.stage_since + settings.ready.wait
@@ -81,6 +80,13 @@ def hold(draft: Draft, target: Target) -> Outcome:
     text = "the replacement is ready; `shiftwork continue` moves the traffic"
     draft.wait("READY", text, target.instance, since=target.stage_since, until=until)
     return WAIT
+
+
+def _keep_for(draft: Draft) -> float:
+    if draft.deployment.rollback_of:
+        return 0.0
+    bake = draft.deployment.config.bake if draft.with_role("original") else 0.0
+    return max(draft.deployment.settings.originals.keep_for, bake)
 
 
 def _keep_originals(draft: Draft, target: Target, seconds: float) -> Outcome:

@@ -200,7 +200,7 @@ def _settled(draft: Draft) -> bool:
 
 def _baked(draft: Draft) -> bool:
     bake = draft.deployment.config.bake
-    if not bake:
+    if not bake or draft.with_role("original"):  # blue/green bakes while the originals are kept
         return True
     if draft.deployment.bake_until is None:
         draft.update(bake_until=draft.now + bake)

@@ -12,6 +12,8 @@ from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Tar
 from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
+GONE = "no rollback: the originals are gone already; `shiftwork rollback` makes new instances of the revision before"
+
 
 def wanted(deployment: Deployment, request: Request, status: DeploymentStatus) -> bool:
     """Whether an ended deployment asks for a rollback. A rollback is never rolled back itself; of what was deployed
@@ -36,7 +38,8 @@ def rollback(
 ) -> tuple[Rollback | None, str]:
     """The rollback and a note for people. There is none without a previous success or when nothing changed."""
     if any(target.role == "original" for target in targets.values()):
-        return None, "no rollback needed: the originals serve as before"
+        retired = any(target.arranged is Arrangement.RETIRED for target in targets.values())
+        return None, GONE if retired else "no rollback needed: the originals serve as before"
     fleets = [target for target in targets.values() if target.role]
     targets = {name: target for name, target in targets.items() if not target.role}
     if any(target.resource for target in targets.values()):

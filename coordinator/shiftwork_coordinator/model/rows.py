@@ -231,7 +231,8 @@ class Health(Row, frozen=True):
 
 
 class Group(Row, frozen=True):
-    """A deployment group. `last_good` moves with a deployment's success and is what a rollback targets."""
+    """A deployment group. `last_good` moves with a deployment's success and is what a rollback targets. `copies` are
+    the Auto Scaling groups that took the place of those in the settings, by the latter's names."""
 
     id: str
     application: str
@@ -241,6 +242,7 @@ class Group(Row, frozen=True):
     last_good_deployment: str = ""
     last_good_parameters: dict[str, str] = {}
     last_good_appspec: str = ""
+    copies: dict[str, str] = {}
 
 
 class CustomConfig(Row, frozen=True):

@@ -203,6 +203,8 @@ class Coordinator:
         await amend(self.store, instance, lambda row: replace(row, **seen))
         self.agents.connect(instance, session)
         self.upgrades.connected(instance)
+        if not self._by_instance.get(instance):
+            self._wake_all()  # somebody may be waiting for new instances
         for run_id in list(self._by_instance.get(instance, ())):
             run = self.runs[run_id]
             for state in hello.groups:

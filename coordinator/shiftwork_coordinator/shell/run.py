@@ -14,6 +14,7 @@ from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import alarms, shifters
+from shiftwork_coordinator.creation import taken_over
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
@@ -256,7 +257,7 @@ class Run:
         d = self.image.deployment
         wanted = replace(
             group, last_good=revision, last_good_deployment=self.id, last_good_parameters=d.parameters,
-            last_good_appspec=d.appspec,
+            last_good_appspec=d.appspec, copies=taken_over(group, self.image.targets.values()),
         )  # fmt: skip
         return [Unchanged(group, f"the group {group.name} was changed at this moment"), Put(wanted)]
 
