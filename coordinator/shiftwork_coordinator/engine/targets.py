@@ -40,6 +40,8 @@ def _next(draft: Draft, target: Target) -> None:
     _close_event(draft, target, EventStatus.SUCCEEDED)
     if target.stage + 1 < len(draft.stages_of(target)):
         draft.enter(target, target.stage + 1)
+        if target.role == "fleet":  # its instances wait for that, and were looked at before it
+            draft.wake(draft.now)
     else:
         target = draft.enter(target, target.stage + 1)
         target = draft.set(target, status=TargetStatus.SUCCEEDED, completed_at=draft.now)
