@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.resource import Resource, ScalingGroup, content_of, marked, reversed_resource
+from shiftwork_contract.resource import Resource, content_of, marked, reversed_resource
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
@@ -118,44 +118,6 @@ def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Ta
     """In blue/green they are the originals."""
     role: Role = "original" if deployment.deployment_type == "BLUE_GREEN" else ""
     return [Target(deployment.id, i.name, i.address, i.cloud_id, role, look=first_look(deployment)) for i in instances]
-
-
-def fleet_targets(deployment: Deployment) -> list[Target]:
-    """The Auto Scaling groups that are held while their instances are changed, or whose place another one takes."""
-    look = first_look(deployment)
-    return [Target(deployment.id, one.name, role="fleet", resource=one, look=look) for one in _groups(deployment)]
-
-
-def _groups(deployment: Deployment) -> list[ScalingGroup]:
-    settings = deployment.settings
-    names = settings.instances.autoscaling
-    if settings.blue_green is None:
-        return [ScalingGroup(f"autoscaling:{n}", n, deployment.id) for n in names if settings.autoscaling.suspend]
-    copied = settings.blue_green.green == "copy"
-    replacement = copy_name(deployment) if copied else settings.blue_green.standby
-    return [ScalingGroup(f"autoscaling:{n}", n, deployment.id, replacement, copied) for n in names]
-
-
-def copy_name(deployment: Deployment) -> str:
-    """At most 149 of the 255 characters that the name of an Auto Scaling group may have."""
-    return f"shiftwork-{deployment.application}-{deployment.group}-{deployment.id}"
-
-
-def standing(group: Group) -> GroupSettings:
-    """The group's settings with the Auto Scaling groups that stand now, where copies took the place of those named."""
-    instances = group.settings.instances
-    names = tuple(group.copies.get(name, name) for name in instances.autoscaling)
-    return replace(group.settings, instances=replace(instances, autoscaling=names))
-
-
-def taken_over(group: Group, targets: Iterable[Target]) -> dict[str, str]:
-    """`group.copies` after a deployment with these targets succeeded."""
-    copies = dict(group.copies)
-    for one in (target.resource for target in targets):
-        if isinstance(one, ScalingGroup) and one.copied:
-            named = next((name for name, copy in copies.items() if copy == one.group), one.group)
-            copies[named] = one.replacement
-    return copies
 
 
 def of_resources(deployment: Deployment, resources: Sequence[Resource], hooks: dict[str, str]) -> Deployment:

@@ -20,7 +20,6 @@ from shiftwork_coordinator.creation import (
     DEFAULTS,
     config_named,
     effective_config,
-    fleet_targets,
     matching,
     new_id,
     no_instances,
@@ -29,7 +28,6 @@ from shiftwork_coordinator.creation import (
     refuse_other_platform,
     refuse_stopped,
     resource_targets,
-    standing,
     stopped_target,
     targets_of,
 )
@@ -40,6 +38,7 @@ from shiftwork_coordinator.model.config import DeploymentConfig, Platform
 from shiftwork_coordinator.model.parameters import Value, values
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
 from shiftwork_coordinator.model.settings import Alarms, GroupSettings
+from shiftwork_coordinator.scaling_groups import asked_for, fleet_targets, oriented, standing
 from shiftwork_coordinator.shell.coordinator import Coordinator
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
@@ -130,6 +129,7 @@ async def drafted(
         return Drafted(deployment, resource_targets(deployment, resources), group)
     everybody = await home.store.instances()
     fleet = await _fleet(group, everybody)
+    group = replace(group, settings=oriented(group.settings, {m.group for m in fleet.members.values()}))
     instances = _union(matching(everybody, group.settings.instances), fleet)
     if not instances:
         raise no_instances(group, everybody)
@@ -145,7 +145,7 @@ async def drafted(
 
 
 async def _fleet(group: Group, everybody: Sequence[Instance]) -> Chosen:
-    wanted, where = group.settings.instances, f"{group.application}/{group.name}"
+    wanted, where = asked_for(group.settings), f"{group.application}/{group.name}"
     if not wanted.in_ec2:
         return Chosen()
     try:
@@ -155,7 +155,8 @@ async def _fleet(group: Group, everybody: Sequence[Instance]) -> Chosen:
         raise Unavailable(
             f"cannot deploy to {where}: EC2 did not tell its instances within {RESOLVE_LIMIT:g} s"
         ) from None
-    return tied(where, members, everybody)
+    found = tied(where, members, everybody)
+    return found if group.settings.blue_green is None else replace(found, stopped={})
 
 
 def _union(joined: Iterable[Instance], fleet: Chosen) -> list[Instance]:

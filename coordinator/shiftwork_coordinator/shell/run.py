@@ -14,7 +14,6 @@ from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import alarms, shifters
-from shiftwork_coordinator.creation import taken_over
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
@@ -26,6 +25,7 @@ from shiftwork_coordinator.model.settings import health_for
 from shiftwork_coordinator.model.snapshot import Companion, Joined, Snapshot
 from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
 from shiftwork_coordinator.ports import Clock
+from shiftwork_coordinator.scaling_groups import taken_over
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.image import Image

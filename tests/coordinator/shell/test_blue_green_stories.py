@@ -12,13 +12,14 @@ from tests.coordinator.shell.conftest import V1, V2, Agent, World
 
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import shifters
-from shiftwork_coordinator.creation import config_named, fleet_targets, new_id, targets_of
+from shiftwork_coordinator.creation import config_named, new_id, targets_of
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Instance
 from shiftwork_coordinator.model.settings import BlueGreen, Instances
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import stop_deployment, store_and_start
 from shiftwork_coordinator.ports import ShiftReading
+from shiftwork_coordinator.scaling_groups import fleet_targets
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import MemoryShifter
 
