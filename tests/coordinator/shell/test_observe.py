@@ -33,7 +33,7 @@ class Scripted:
 
 
 def observer(driver: Any, hurried: bool = True) -> TrafficObserver:
-    return TrafficObserver([Balancer("lb", driver)], [SERVER], SystemClock(), lambda: hurried, lambda: None)
+    return TrafficObserver([Balancer("lb", driver)], {"a": SERVER}, SystemClock(), lambda: hurried, lambda: None)
 
 
 async def pauses(driver: Scripted, monkeypatch: pytest.MonkeyPatch, count: int, hurried: bool = True) -> list[float]:
