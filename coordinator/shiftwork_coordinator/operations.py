@@ -16,9 +16,11 @@ from shiftwork_coordinator.creation import (
 from shiftwork_coordinator.drafting import CreateDeployment, Drafted, drafted
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.rollback import shifted_back, unneeded
+from shiftwork_coordinator.functions import refuse_unpublished
 from shiftwork_coordinator.model.rows import Deployment, Group, Request, Target
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.planning import problems
+from shiftwork_coordinator.ports import Problem
 from shiftwork_coordinator.shell.coordinator import ACTIVE, Coordinator
 from shiftwork_coordinator.shell.run import Run
 from shiftwork_coordinator.store import Audit, Change, NoneActive, Put
@@ -37,6 +39,7 @@ WAITS = frozenset({"BAKE", "READY", "SHIFT", "ORIGINALS"})
 
 async def create_deployment(home: Coordinator, asked: CreateDeployment, who: str) -> Deployment:
     """Creates and starts it. Raises InvalidRequest or Conflict before anything is stored or touched."""
+    refuse_unpublished(asked.function)
     wanted = await drafted(home, asked, who)
     queue = asked.queue and may_queue([wanted])
     await refuse_second(home, wanted.group, queue)
@@ -53,8 +56,12 @@ async def refuse_problems(home: Coordinator, wanted: Drafted) -> None:
         raise InvalidRequest(
             f"cannot deploy to {wanted.deployment.application}/{wanted.deployment.group}: "
             + "; ".join(p.message for p in fatal),
-            code=next(filter(None, (p.code for p in fatal)), REFUSED[wanted.deployment.platform]),
+            code=code_of(fatal, wanted.deployment),
         )
+
+
+def code_of(fatal: Sequence[Problem], deployment: Deployment) -> str:
+    return next(filter(None, (problem.code for problem in fatal)), REFUSED[deployment.platform])
 
 
 def may_queue(wanted: Sequence[Drafted]) -> bool:

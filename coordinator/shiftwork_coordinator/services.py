@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from shiftwork_contract.appspec_ecs import EcsAppSpec, ServiceShift, parse_ecs
 from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator.appspecs import parsed
 from shiftwork_coordinator.model.settings import Ecs, GroupSettings
 from shiftwork_coordinator.shifters import asking, ecs_check
 from shiftwork_coordinator.shifters.asking import Ask
@@ -29,7 +30,7 @@ async def wanted(content: str, task_definition: str, settings: GroupSettings) ->
     ask = asking.of(settings.aws)
     blank = _blank(settings.ecs)
     first = await _primary(ask, blank)
-    spec = parse_ecs(content) if content else _short(task_definition, first)
+    spec = parsed(parse_ecs, content) if content else _short(task_definition, first)
     definition = await ecs_check.task_definition(ask, spec.task_definition)
     one = replace(
         blank, original=first.arn, current=first.definition, target=definition["taskDefinitionArn"],

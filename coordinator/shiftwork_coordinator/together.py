@@ -12,7 +12,7 @@ from shiftwork_contract.errors import InvalidRequest, ShiftworkError
 from shiftwork_coordinator import applying, operations
 from shiftwork_coordinator.auth import Caller, NotAllowed
 from shiftwork_coordinator.drafting import CreateDeployment, Drafted, drafted
-from shiftwork_coordinator.functions import UP_TO_DATE
+from shiftwork_coordinator.functions import UP_TO_DATE, refuse_unpublished
 from shiftwork_coordinator.model.rows import Deployment, Group
 from shiftwork_coordinator.model.settings import ApplicationFile
 from shiftwork_coordinator.planning import plan, problems
@@ -36,14 +36,17 @@ class PlanTogether(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def create(home: Coordinator, asked: list[CreateDeployment], who: str) -> list[Deployment]:
     """All of them, each in its own group, or none: they succeed together, or go back together."""
     _check(asked)
+    for one in asked:
+        refuse_unpublished(one.function)
     wanted = [await drafted(home, one, who) for one in asked]
     for draft, one in zip(wanted, asked, strict=True):
         await operations.refuse_second(home, draft.group, one.queue and operations.may_queue([draft]))
         operations.refuse_contended(home, draft)
     found = await asyncio.gather(*(problems(home, draft) for draft in wanted))
-    if fatal := [p.message for each in found for p in each if p.fatal]:
+    if fatal := [p for each in found for p in each if p.fatal]:
         raise InvalidRequest(
-            f"cannot deploy {len(asked)} groups together: " + "; ".join(fatal), code="INVALID_LAMBDA_CONFIGURATION"
+            f"cannot deploy {len(asked)} groups together: " + "; ".join(p.message for p in fatal),
+            code=operations.code_of(fatal, wanted[0].deployment),
         )
     bound = _bound(wanted)
     queue = asked[0].queue and operations.may_queue(bound)

@@ -23,7 +23,7 @@ from shiftwork_coordinator.sam.wanted import Wanted, settings
 APPLICATION = "ServerlessDeploymentApplication"
 """As SAM calls it, where neither an application nor a stack is named."""
 UNPUBLISHED = "$LATEST"
-"""What stands for a version that is published by the deployment."""
+"""What stands for a version that is published by the deployment (functions.py)."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 Told = Mapping[str, Any]
 

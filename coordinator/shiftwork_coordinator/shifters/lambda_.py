@@ -14,6 +14,7 @@ from typing import Any
 from shiftwork_contract.appspec_lambda import FunctionShift
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.aws.clients import ATTEMPTS, READ_LIMIT, call
+from shiftwork_coordinator.functions import CONFIGURATION, alias_of, require_version
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.ports import Problem, ShiftReading
@@ -21,7 +22,6 @@ from shiftwork_coordinator.ports import Problem, ShiftReading
 NO_PROVISIONED = frozenset({"ProvisionedConcurrencyConfigNotFoundException", "404"})
 """The second is what endpoints answer that do not know provisioned concurrency at all."""
 AT_ONCE = 8
-CONFIGURATION = "INVALID_LAMBDA_CONFIGURATION"
 
 
 class LambdaAliases:
@@ -35,8 +35,11 @@ class LambdaAliases:
 
     async def _check(self, one: FunctionShift) -> list[Problem]:
         try:
-            alias = await self._alias(one)
-            await self._configuration(one)
+            async with self._few:
+                alias = await alias_of(one.function, one.alias, self._aws)
+                await require_version(one.function, one.target, self._aws)
+        except InvalidRequest as err:
+            return [Problem(err.message, instance=one.name, code=err.code)]
         except ShiftworkError as err:
             return [Problem(f"cannot deploy {one.function}:{one.alias}: {err.message}", instance=one.name)]
         if alias["FunctionVersion"] != one.current:
