@@ -12,11 +12,10 @@ from shiftwork_contract.resource import Resource, content_of, marked, reversed_r
 from shiftwork_coordinator.engine import verdict
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.engine.decision import Rollback
-from shiftwork_coordinator.engine.gone import INSTANCE_GONE
 from shiftwork_coordinator.model.config import PREDEFINED, PREFIX, AllAtOnce, DeploymentConfig, Platform, full_name
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Role, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
-from shiftwork_coordinator.model.status import TargetStatus
+from shiftwork_coordinator.model.status import INSTANCE_STOPPED, INSTANCE_TERMINATED, TargetStatus
 
 DEFAULTS: dict[Platform, str] = {
     "Server": PREFIX + "OneAtATime", "Lambda": PREFIX + "LambdaAllAtOnce", "ECS": PREFIX + "ECSAllAtOnce"
@@ -110,7 +109,7 @@ def stopped_target(deployment: Deployment, name: str, cloud_id: str, address: st
     """One that is decided before the start: CodeDeploy would wait for its agent first, and then call it failed."""
     row, at = Target(deployment.id, name, address, cloud_id, look=first_look(deployment)), deployment.created_at
     why = f"{cloud_id} is stopped in EC2: nothing was changed there; start it and deploy again"
-    failed = {"status": TargetStatus.FAILED, "error_code": INSTANCE_GONE, "error_message": why}
+    failed = {"status": TargetStatus.FAILED, "error_code": INSTANCE_STOPPED, "error_message": why}
     return replace(row, left_at=at, completed_at=at, **failed)
 
 
@@ -203,4 +202,7 @@ def _rollback_target(deployment: Deployment, target: Target, wanted: Rollback, n
         token = deployment.id if target.role else token_of(deployment, target.instance)
         row = replace(row, resource=reversed_resource(target.resource, token))
     why = wanted.skip.get(target.instance)
-    return row if why is None else replace(row, status=TargetStatus.SKIPPED, error_message=why, completed_at=now)
+    if why is None:
+        return row
+    code = target.error_code if target.error_code == INSTANCE_TERMINATED else ""
+    return replace(row, status=TargetStatus.SKIPPED, error_code=code, error_message=why, completed_at=now)

@@ -84,5 +84,7 @@ TELLERS: dict[str, Callable[[dict[str, object]], str]] = {
     "target": lambda data: f"{'target':<18}  {data.get('status', '')}" + _message(data),
     "halted": lambda data: f"halted: {data.get('code', '')}" + _message(data),
     "weight": lambda data: f"{share(data.get('weight'))} of the traffic is on the replacement",
+    "floor": lambda data: f"minimum {data.get('minimum', '?')} from here on: {data.get('total', '?')} targets are left",
+    "gone": lambda data: f"{'instance':<18}  gone" + _message(data),
     "cut": lambda data: f"{data.get('requests', '?')} requests in flight were cut" + _message(data),
 }

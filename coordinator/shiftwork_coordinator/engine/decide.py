@@ -6,7 +6,7 @@ It may be called at any time and any number of times; given the same rows and ob
 from __future__ import annotations
 
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.engine import alarms, arrange, blue_green, holding, together, verdict
+from shiftwork_coordinator.engine import alarms, arrange, blue_green, gone, holding, together, verdict
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
@@ -40,6 +40,7 @@ def decide(snapshot: Snapshot, now: float) -> Decision:
             _heed_operator(draft)
             _heed_alarms(draft)
             together.heed(draft)
+        gone.heed(draft)
         for target in (*draft.members(), *draft.with_role("original"), *draft.fleets()):
             advance(draft, target.instance)
         holding.heed(draft)

@@ -16,6 +16,7 @@ from shiftwork_coordinator.model.snapshot import AgentSeen, Snapshot
 from shiftwork_coordinator.model.status import (
     DECIDED,
     DEPLOYMENT_MOVES,
+    INSTANCE_TERMINATED,
     TARGET_MOVES,
     DeploymentStatus,
     TargetStatus,
@@ -53,8 +54,8 @@ class Draft:
         return [t for t in self.targets.values() if t.role in MEMBERS]
 
     def size(self) -> int:
-        """How many those are, or will be."""
-        return len(self.members()) or len(self.with_role("original"))
+        """How many of those count, or will be: not what was terminated, unless it failed by that."""
+        return sum(map(_counts, self.members())) or len(self.with_role("original"))
 
     def with_role(self, role: Role) -> list[Target]:
         return [t for t in self.targets.values() if t.role == role]
@@ -211,3 +212,7 @@ class Draft:
             last_good=self.last_good,
             in_service={name: s.value for name, s in self.service.items()},
         )
+
+
+def _counts(target: Target) -> bool:
+    return target.error_code != INSTANCE_TERMINATED or target.status is TargetStatus.FAILED

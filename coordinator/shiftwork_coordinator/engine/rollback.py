@@ -10,7 +10,7 @@ from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Installed, Request, Target
 from shiftwork_coordinator.model.snapshot import Snapshot
-from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
+from shiftwork_coordinator.model.status import INSTANCE_TERMINATED, DeploymentStatus, TargetStatus
 
 GONE = "no rollback: the originals are gone already; `shiftwork rollback` makes new instances of the revision before"
 
@@ -82,7 +82,9 @@ def unneeded(
 ) -> dict[str, str]:
     """The instances that need nothing to be back on `identity`, and why."""
     return {
-        name: f"already on {identity[:19]} and not left half-way by {target.deployment_id}"
+        name: target.error_message
+        if target.error_code == INSTANCE_TERMINATED
+        else f"already on {identity[:19]} and not left half-way by {target.deployment_id}"
         for name, target in targets.items()
         if not needs_rollback(target, installed.get(name), identity, health)
     }
@@ -90,6 +92,8 @@ def unneeded(
 
 def needs_rollback(target: Target, seen: Installed | None, identity: str, health: Mapping[str, bool]) -> bool:
     """What is installed differs, or the target failed on the way (its application may be stopped)."""
+    if target.error_code == INSTANCE_TERMINATED:
+        return False
     changed = seen is not None and seen.installed not in ("", identity)
     never_had_it = (seen is None or not seen.installed) and target.status is TargetStatus.SUCCEEDED
     touched = target.status is TargetStatus.FAILED and health.get(target.instance) is False

@@ -23,11 +23,12 @@ YES = Service(True)
 
 def in_service(snapshot: Snapshot, target: Target, stages: tuple[Stage, ...], now: float) -> Service:
     """A target is in service when its last deployment succeeded there (or it is untouched by this one and was healthy
-    before), its agent was heard lately, its health check passes and all its balancers call it healthy."""
+    before), it runs, its agent was heard lately, its health check passes and all its balancers call it healthy."""
     if not has_agents(stages):
         return Service(target.status is not TargetStatus.FAILED, target.error_message)
     return (
-        _by_record(snapshot, target, stages)
+        _by_cloud(snapshot, target)
+        or _by_record(snapshot, target, stages)
         or _by_agent(snapshot.deployment, snapshot.agents.get(target.instance, AgentSeen()), target, now)
         or by_balancers(snapshot.balancers, snapshot.traffic.get(target.instance, ()), now)
         or YES
@@ -41,6 +42,11 @@ def under_change(target: Target, stages: tuple[Stage, ...]) -> bool:
         and target.left_at is not None
         and target.stage < returns_to_service(stages)
     )
+
+
+def _by_cloud(snapshot: Snapshot, target: Target) -> Service | None:
+    state = snapshot.gone.get(target.instance)
+    return Service(False, f"it is {state} in EC2") if state else None
 
 
 def _by_record(snapshot: Snapshot, target: Target, stages: tuple[Stage, ...]) -> Service | None:

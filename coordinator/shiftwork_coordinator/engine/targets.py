@@ -9,7 +9,7 @@ from shiftwork_coordinator.engine.draft import MEMBERS, Draft
 from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
 from shiftwork_coordinator.engine.outcome import STOPPED, WAIT, Failed
 from shiftwork_coordinator.model.rows import Target
-from shiftwork_coordinator.model.status import CommandStatus, TargetStatus
+from shiftwork_coordinator.model.status import INSTANCE_TERMINATED, CommandStatus, TargetStatus
 
 OURS = (StageKind.BLOCK, StageKind.ALLOW, StageKind.INVOKE, StageKind.SHIFT, StageKind.ARRANGE)
 """Stages whose event the coordinator itself carries out."""
@@ -37,7 +37,7 @@ def advance(draft: Draft, instance: str) -> None:
 
 
 def _next(draft: Draft, target: Target) -> None:
-    _close_event(draft, target, EventStatus.SUCCEEDED)
+    close_event(draft, target, EventStatus.SUCCEEDED)
     if target.stage + 1 < len(draft.stages_of(target)):
         draft.enter(target, target.stage + 1)
         if target.role == "fleet":  # its instances wait for that, and were looked at before it
@@ -49,7 +49,7 @@ def _next(draft: Draft, target: Target) -> None:
         draft.reassess(target)
 
 
-def _close_event(draft: Draft, target: Target, status: EventStatus, message: str = "") -> None:
+def close_event(draft: Draft, target: Target, status: EventStatus, message: str = "") -> None:
     """Ends the traffic event of a stage that the coordinator itself carries out."""
     stage = draft.stage(target)
     if stage.kind not in OURS or not stage.events:
@@ -63,7 +63,7 @@ def _close_event(draft: Draft, target: Target, status: EventStatus, message: str
 
 
 def fail(draft: Draft, target: Target, why: Failed) -> None:
-    _close_event(draft, target, EventStatus.FAILED, why.message)
+    close_event(draft, target, EventStatus.FAILED, why.message)
     touched = was_touched(draft, target)
     target = draft.set(
         target,
@@ -75,13 +75,13 @@ def fail(draft: Draft, target: Target, why: Failed) -> None:
     )
     if touched:
         draft.set_health(target, False)
-    _settle_traffic(draft, target, touched)
+    settle_traffic(draft, target, touched=touched)
     draft.reassess(target)
 
 
 def stop(draft: Draft, target: Target) -> None:
     """Ends a target whose deployment was stopped or halted: Skipped when nothing changed on it."""
-    _close_event(draft, target, EventStatus.SKIPPED, "the deployment was stopped")
+    close_event(draft, target, EventStatus.SKIPPED, "the deployment was stopped")
     touched = was_touched(draft, target)
     target = draft.set(
         target,
@@ -93,7 +93,7 @@ def stop(draft: Draft, target: Target) -> None:
     )
     if touched:
         draft.set_health(target, False)
-    _settle_traffic(draft, target, touched)
+    settle_traffic(draft, target, touched=touched)
     draft.reassess(target)
 
 
@@ -132,7 +132,7 @@ def validated(draft: Draft, target: Target) -> bool:
     return row.ran[-1] != VALIDATE or draft.snapshot.request.stop != "now"
 
 
-def _settle_traffic(draft: Draft, target: Target, touched: bool) -> None:
+def settle_traffic(draft: Draft, target: Target, *, touched: bool) -> None:
     """Back into traffic only what nothing has touched, or what passed ValidateService and was taken back already."""
     shift.settle_weight(draft, target)
     if not target.traffic or target.kept_out:
@@ -146,7 +146,7 @@ def _settle_traffic(draft: Draft, target: Target, touched: bool) -> None:
 def _still_in_service(draft: Draft, target: Target) -> None:
     """A target updated by this deployment that leaves service before its end counts as failed."""
     service = draft.service[target.instance]
-    if service.value is not False or target.kept_out:
+    if service.value is not False or target.kept_out or target.error_code == INSTANCE_TERMINATED:
         return
     draft.set_health(target, False)
     draft.set(

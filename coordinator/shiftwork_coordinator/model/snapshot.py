@@ -105,7 +105,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     (instance, stage), `asked` by (instance, verb), `alarms` by name; one that was not read yet is not there,
     as with `shifted`. `hook_runs` are keyed by (instance, event). `health`:
     see rows.Health; absent = never deployed. `epoch` goes into commands. `joined` are instances by EC2's id, while new
-    ones are waited for.
+    ones are waited for. `gone` tells of instances that do not run any more, as far as that is known:
+    EC2's state, or "missing".
     """
 
     deployment: Deployment
@@ -126,3 +127,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     blocked_by: str = ""
     companions: tuple[Companion, ...] = ()
     joined: Mapping[str, Joined] = {}
+    gone: Mapping[str, str] = {}

@@ -43,6 +43,8 @@ class CommandStatus(StrEnum):
     REFUSED = "Refused"
 
 
+INSTANCE_STOPPED, INSTANCE_TERMINATED = "INSTANCE_STOPPED", "INSTANCE_TERMINATED"
+"""The codes of a target whose instance does not run: for now, or for good."""
 D, T, C = DeploymentStatus, TargetStatus, CommandStatus
 
 DEPLOYMENT_MOVES: Mapping[DeploymentStatus, frozenset[DeploymentStatus]] = {

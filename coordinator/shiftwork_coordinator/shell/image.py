@@ -58,6 +58,7 @@ class Image:
         shifted: Mapping[str, Shifted],
         blocked_by: str,
         companions: tuple[Companion, ...],
+        gone: Mapping[str, str],
     ) -> Snapshot:
         return Snapshot(
             deployment=self.deployment,
@@ -78,6 +79,7 @@ class Image:
             blocked_by=blocked_by,
             companions=companions,
             joined=self.joined,
+            gone=gone,
         )
 
     def changes(self, decision: Decision) -> list[Change]:

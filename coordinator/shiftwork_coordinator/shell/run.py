@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator import alarms, shifters
+from shiftwork_coordinator import alarms, fleets, shifters
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
@@ -33,6 +33,7 @@ from shiftwork_coordinator.shell.observe import TrafficObserver
 from shiftwork_coordinator.shell.perform import Performer
 from shiftwork_coordinator.shell.shifting import Shifting
 from shiftwork_coordinator.shell.watch_alarms import AlarmObserver
+from shiftwork_coordinator.shell.watch_fleet import FleetObserver
 from shiftwork_coordinator.store import Change, Fenced, Put, Store, Unchanged
 
 log = structlog.get_logger()
@@ -247,8 +248,9 @@ class Run:
         seen = outside.observer.seen if outside else {}
         red = outside.alarms.seen if outside else {}
         shifted = outside.shifting.seen if outside and outside.shifting else {}
+        gone = outside.fleet.gone if outside and outside.fleet else {}
         blocked, companions = self.home.blocked_by(self), self.home.companions(self.image.deployment)
-        return self.image.snapshot(self.home.epoch, agents, seen, names, red, shifted, blocked, companions)
+        return self.image.snapshot(self.home.epoch, agents, seen, names, red, shifted, blocked, companions, gone)
 
     async def _last_good(self, revision: Revision) -> list[Change]:
         group = await self.home.store.group_by_id(self.image.deployment.group_id)
@@ -383,7 +385,10 @@ class Outside:
         watched = deployment.settings.alarms
         self.alarms = AlarmObserver(watched, alarms.connect(watched), run.wake)
         self.shifting = _shifting(run)
+        self.fleet = _fleet(run)
         self._observing: list[asyncio.Task[None]] = []
+        if self.fleet:
+            self._observing.append(group.create_task(self.fleet.run()))
         if self.shifting:
             self._observing.append(group.create_task(self.shifting.run()))
         if self.at.balancers:
@@ -406,6 +411,19 @@ class Outside:
             await self.alarms.close()
         except Exception as err:
             log.warning("a load balancer driver did not close", deployment_id=self._id, exc_info=err)
+
+
+def _fleet(run: Run) -> FleetObserver | None:
+    """Where a group's selectors name what EC2 has. Joined instances may be elsewhere, and EC2 not know them."""
+    settings = run.image.deployment.settings
+    if not settings.instances.in_ec2:
+        return None
+    only_there = not settings.instances.tags and not settings.instances.names
+
+    def ids() -> dict[str, str]:
+        return {name: target.cloud_id for name, target in run.image.targets.items() if target.cloud_id}
+
+    return FleetObserver(fleets.connect(settings.aws), ids, run.id, run.wake, all_there=only_there)
 
 
 def _shifting(run: Run) -> Shifting | None:

@@ -66,6 +66,7 @@ def snapshot(given: dict[str, Any]) -> Snapshot:
         balancers=balancers,
         alarms={name: _alarm(*row) for name, row in given.get("alarms", {}).items()},
         blocked_by=given.get("blocked_by", ""),
+        gone=given.get("gone", {}),
     )
 
 
@@ -194,6 +195,8 @@ def outcome(before: Snapshot, decision: Decision, asked_for: dict[str, Any]) -> 
         "deployment": str(decision.deployment.status),
         "code": decision.deployment.error_code,
         "halted": decision.deployment.halted_code,
+        "floor": decision.deployment.floor,
+        "others": {n: str(t.status) for n, t in targets.items() if n != "web-1"},
         "least": decision.deployment.least_in_service,
         "actions": [a.verb for a in decision.actions if a.instance == "web-1"],
         "reasons": sorted({r.code for r in decision.reasons}),

@@ -251,3 +251,32 @@ def test_a_plan_knows_it() -> None:
     assert plan.ends == "Succeeded"
     assert [batch.targets for batch in plan.batches] == [("replacement of blue-1", "replacement of blue-2")]
     assert plan.steps[-1] == "take out of traffic: blue-2"
+
+
+def before_traffic_moves() -> World:
+    world = World(ready=Ready(manual=True))
+    world.until(lambda d: any(r.code == "READY" for r in d.reasons))
+    return world
+
+
+@pytest.mark.parametrize("state", ["terminated", "stopped"])
+def test_replacements_that_vanish_have_failed_and_the_originals_go_on_serving(state: str) -> None:
+    world = before_traffic_moves()
+    world.snapshot = replace(world.snapshot, gone=dict.fromkeys(GREEN, state))
+    ended = world.end()
+    assert (ended.status, world.serving, world.statuses(GREEN)) == (D.FAILED, set(BLUE), {T.FAILED})
+
+
+def test_an_original_that_vanishes_need_not_be_taken_out_of_traffic() -> None:
+    world = before_traffic_moves()
+    world.snapshot = replace(world.snapshot, gone={"blue-1": "shutting-down"})
+    world.ask(proceed_at=world.now)
+    assert world.end().status is D.SUCCEEDED
+    assert world.statuses(("blue-1",)) == {T.SKIPPED} and "-blue-1" not in world.log and "-blue-2" in world.log
+
+
+def test_originals_that_are_ended_in_the_end_are_no_news() -> None:
+    world = World(originals=Originals(keep_for=100.0))
+    world.until(lambda d: any(r.code == "ORIGINALS" for r in d.reasons))
+    world.snapshot = replace(world.snapshot, gone=dict.fromkeys(BLUE, "terminated"))
+    assert world.end().status is D.SUCCEEDED and world.statuses(BLUE) == {T.SUCCEEDED}

@@ -13,7 +13,7 @@ from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.engine.verdict import Tally
 
-DECISIONS = ("block", "allow", "service", "stop", "commands", "deployment", "rollback", "alarms")
+DECISIONS = ("block", "allow", "service", "stop", "commands", "deployment", "rollback", "alarms", "gone")
 ROWS = [(name, row) for name in DECISIONS for row in table(name)]
 
 

@@ -11,14 +11,17 @@ from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import HostFacts
 from shiftwork_coordinator import fleets
 from shiftwork_coordinator.drafting import CreateDeployment
+from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.settings import AutoScaling, Instances
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment
 from shiftwork_coordinator.planning import plan
+from shiftwork_coordinator.shell import watch_fleet
+from shiftwork_coordinator.shell.watch_fleet import FleetObserver, pause_after
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import Machine, MemoryFleets
 
-V1 = f"sha256:{'1' * 64}"
+V1, V2 = (f"sha256:{digit * 64}" for digit in "12")
 IDS = {f"web-{n}": f"i-{n:017x}" for n in range(1, 5)}
 
 
@@ -32,6 +35,12 @@ async def ec2(world: Any, monkeypatch: pytest.MonkeyPatch) -> MemoryFleets:
         await world.store.write(Put(replace(row, host=HostFacts(instance_id=id))))
     await choose(world, Instances(autoscaling=("web",)))
     return memory
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is asked for often, so that nobody waits for the next question."""
+    monkeypatch.setattr(watch_fleet, "EASY", 0.02)
 
 
 async def choose(world: Any, instances: Instances, **settings: Any) -> None:
@@ -76,7 +85,7 @@ async def test_a_stopped_instance_counts_as_failed_and_is_not_waited_for(world: 
     ended = await world.ended(id := await deploy(world))
     assert ended.status is DeploymentStatus.SUCCEEDED and ended.floor == 2
     target = (await world.store.targets(id))["web-4"]
-    assert (target.status, target.error_code) == (TargetStatus.FAILED, "INSTANCE_GONE")
+    assert (target.status, target.error_code) == (TargetStatus.FAILED, "INSTANCE_STOPPED")
     assert "stopped in EC2" in target.error_message and not world.agents["web-4"].commands
 
 
@@ -122,3 +131,133 @@ async def test_without_ec2_nothing_is_created(world: Any, ec2: MemoryFleets) -> 
     with pytest.raises(Unavailable):
         await deploy(world)
     assert not world.home.runs
+
+
+def under_way(world: Any, id: str, name: str) -> Target:
+    target: Target = world.home.runs[id].image.targets[name]
+    return target
+
+
+async def held_at(world: Any, name: str, event: str) -> str:
+    """A deployment one at a time in which `name` is the first, and stands in `event`."""
+    await choose(world, Instances(autoscaling=("web",)), config="OneAtATime")
+    world.agents[name].release.clear()
+    id = await deploy(world)
+    await world.until(lambda: (id, event) in world.agents[name].ran)
+    return id
+
+
+async def held_in_install(world: Any) -> str:
+    id = await held_at(world, "web-1", "BeforeBlockTraffic")
+    agent = world.agents["web-1"]
+    world.fails = lambda name, command, event: agent.release.clear() if event == "BeforeInstall" else False
+    agent.release.set()
+    await world.until(lambda: (id, "Install") in agent.ran)
+    return id
+
+
+async def test_scaling_in_fails_nothing_that_was_not_begun(world: Any, ec2: MemoryFleets) -> None:
+    id = await held_at(world, "web-1", "BeforeBlockTraffic")
+    ec2.machines[IDS["web-3"]].state = "shutting-down"
+    await world.until(lambda: under_way(world, id, "web-3").status is TargetStatus.SKIPPED)
+    world.agents["web-1"].release.set()
+    ended = await world.ended(id)
+    assert (ended.status, ended.floor) == (DeploymentStatus.SUCCEEDED, 2), "of three, one at a time"
+    found = (await world.store.targets(id))["web-3"]
+    assert found.error_code == "INSTANCE_TERMINATED" and "is shutting-down in EC2" in found.error_message
+    assert sorted((await statuses(world, id)).values()) == ["Skipped", *["Succeeded"] * 3]
+
+
+async def test_what_is_terminated_while_it_is_changed_fails_at_once(world: Any, ec2: MemoryFleets) -> None:
+    id = await held_in_install(world)
+    ec2.machines[IDS["web-1"]].state = "terminated"
+    ended = await world.ended(id)
+    assert (ended.status, ended.error_code) == (DeploymentStatus.FAILED, "HEALTH_CONSTRAINTS")
+    found = (await world.store.targets(id))["web-1"]
+    assert (found.status, found.error_code) == (TargetStatus.FAILED, "INSTANCE_TERMINATED")
+
+
+async def test_a_rollback_does_without_what_was_terminated(world: Any, ec2: MemoryFleets) -> None:
+    await choose(world, Instances(autoscaling=("web",)), max_failed=0)
+    await world.ended(await deploy(world))
+    world.agents["web-1"].release.clear()
+    world.fails = lambda name, command, event: (name, event) == ("web-1", "Install") and command.revision.identity == V2
+    id = await deploy(world, V2)
+    await world.until(lambda: (id, "BeforeBlockTraffic") in world.agents["web-1"].ran)
+    ec2.machines[IDS["web-3"]].state = "terminated"
+    await world.until(lambda: under_way(world, id, "web-3").status is TargetStatus.SKIPPED)
+    world.agents["web-1"].release.set()
+    back = await world.ended((await world.ended(id)).rolled_back_by)
+    assert (back.status, back.floor) == (DeploymentStatus.SUCCEEDED, 2), "half of three"
+    target = (await world.store.targets(back.id))["web-3"]
+    assert (target.status, target.error_code) == (TargetStatus.SKIPPED, "INSTANCE_TERMINATED")
+
+
+async def test_what_is_stopped_while_it_is_changed_fails_at_once(world: Any, ec2: MemoryFleets) -> None:
+    id = await held_in_install(world)
+    ec2.machines[IDS["web-1"]].state = "stopping"
+    await world.ended(id)
+    found = (await world.store.targets(id))["web-1"]
+    assert (found.status, found.error_code, found.traffic) == (TargetStatus.FAILED, "INSTANCE_STOPPED", "out")
+
+
+async def test_what_ec2_does_not_know_any_more_is_gone_too(world: Any, ec2: MemoryFleets) -> None:
+    id = await held_at(world, "web-1", "BeforeBlockTraffic")
+    await world.home.stop()
+    del ec2.machines[IDS["web-3"]]
+    await world.restart()
+    await world.until(lambda: under_way(world, id, "web-3").status is TargetStatus.SKIPPED)
+    world.agents["web-1"].release.set()
+    assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
+
+
+async def test_joined_instances_that_ec2_does_not_know_may_be_elsewhere(world: Any, ec2: MemoryFleets) -> None:
+    del ec2.machines[IDS["web-4"]]
+    await choose(world, Instances(names=("web-4",), autoscaling=("web",)))
+    ended = await world.ended(id := await deploy(world))
+    assert ended.status is DeploymentStatus.SUCCEEDED and ec2.asked > 1
+    assert set((await statuses(world, id)).values()) == {TargetStatus.SUCCEEDED}
+
+
+async def test_while_ec2_does_not_answer_nobody_is_gone(world: Any, ec2: MemoryFleets) -> None:
+    id = await held_at(world, "web-1", "BeforeBlockTraffic")
+    ec2.unreachable = True
+    asked = ec2.asked
+    await world.until(lambda: ec2.asked > asked + 1)
+    world.agents["web-1"].release.set()
+    assert (await world.ended(id)).status is DeploymentStatus.SUCCEEDED
+
+
+async def test_ec2_is_asked_only_while_a_deployment_of_its_instances_runs(world: Any, ec2: MemoryFleets) -> None:
+    await world.ended(await deploy(world))
+    await world.until(lambda: not world.home.runs)
+    asked = ec2.asked
+    await choose(world, Instances(names=tuple(IDS)))
+    await world.ended(id := await deploy(world))
+    assert all(target.cloud_id for target in (await world.store.targets(id)).values())
+    await world.restart()
+    assert ec2.asked == asked
+
+
+def test_throttling_makes_it_ask_less_and_an_answer_as_often_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    pauses = [watch_fleet.EASY]
+    for _ in range(6):
+        pauses.append(pause_after(pauses[-1], answered=False))
+    assert pauses == [10, 20, 40, 80, 160, 160, 160]
+    assert pause_after(160, answered=True) == 10
+
+
+async def test_what_was_terminated_stays_so_and_what_was_stopped_may_come_back() -> None:
+    ids = {"a": "i-a", "b": "i-b"}
+    memory = MemoryFleets({id: Machine(state="stopped") for id in ids.values()})
+    observer = FleetObserver(memory, lambda: ids, "d-1", lambda: None, all_there=True)
+    assert await observer.ask() and observer.gone == {"a": "stopped", "b": "stopped"}
+    memory.machines["i-a"].state, memory.machines["i-b"].state = "terminated", "running"
+    assert await observer.ask() and observer.gone == {"a": "terminated"}
+    memory.machines.clear()
+    assert await observer.ask() and observer.gone == {"a": "terminated"}, "who is missing is asked once"
+    memory.machines["i-b"] = Machine(state="terminated")
+    assert await observer.ask() and observer.gone == {"a": "terminated", "b": "terminated"}
+    asked = memory.asked
+    assert await observer.ask() and memory.asked == asked, "nobody is left to ask about"
