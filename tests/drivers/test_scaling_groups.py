@@ -13,7 +13,8 @@ from shiftwork_contract.resource import ScalingGroup
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.settings import AutoScaling, GroupSettings, Instances
 from shiftwork_coordinator.shifters import asking
-from shiftwork_coordinator.shifters.autoscaling import NOTE, ScalingGroups, note_of, suspended
+from shiftwork_coordinator.shifters.autoscaling import ScalingGroups
+from shiftwork_coordinator.shifters.resting import NOTE, note_of, suspended
 
 A = Arrangement
 WEB = ScalingGroup("autoscaling:web", "web", "d-1")

@@ -1,0 +1,233 @@
+"""Blue/green over Auto Scaling groups: a replacement is given instances, takes over, and the original goes.
+
+The replacement is a copy that is made, or a second group that stands at size 0. Nothing is remembered between calls:
+tags on both groups, written before what they speak of is changed, tell whoever comes next what is to be done and what
+is to be put back. A group is given instances last, and an original is deleted only when its copy lacks nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
+from shiftwork_contract.resource import ScalingGroup
+from shiftwork_coordinator.model.arrangement import Arrangement
+from shiftwork_coordinator.model.settings import GroupSettings
+from shiftwork_coordinator.ports import Problem, ShiftReading
+from shiftwork_coordinator.shifters import (
+    asking,
+    blue_green_check,
+    resting,
+    scaling_asking,
+    scaling_changes,
+    scaling_copy,
+    scaling_pair,
+)
+from shiftwork_coordinator.shifters.failures import told
+from shiftwork_coordinator.shifters.resting import CODE, Group, name_of, suspended
+from shiftwork_coordinator.shifters.scaling_pair import GREEN, MARK, REGISTERS, Pair, healthy, units
+
+MOST_FAILED = 3
+"""Launches that failed one after the other, after which a replacement is given up."""
+
+
+class BlueGreen:
+    """ports.TrafficShifter for a group with a replacement. Traffic is moved by the load balancers' drivers, between
+    PROVISIONED and PROMOTED."""
+
+    def __init__(self, settings: GroupSettings) -> None:
+        self._ask = asking.of(settings.aws)
+        self._settings = settings
+        self._keep = settings.originals.then == "keep"
+        self._blue = settings.autoscaling.suspend
+        self._green = [name for name in dict.fromkeys((*GREEN, *self._blue)) if name != "Launch"]
+
+    async def check(self, resources: Sequence[ScalingGroup], *, gradual: bool = False) -> Sequence[Problem]:
+        return await blue_green_check.problems(self._ask, self._settings, resources)
+
+    async def set_weight(self, resource: ScalingGroup, weight: float) -> None:
+        raise InvalidRequest(f"cannot shift the traffic of {resource.name}: its load balancers are asked", code=CODE)
+
+    # Arrangements
+
+    async def arrange(self, resource: ScalingGroup, wanted: Arrangement) -> None:
+        now = await scaling_asking.look(self._ask, resource)
+        match wanted:
+            case Arrangement.PROVISIONED:
+                await self._provision(now)
+            case Arrangement.PROMOTED:
+                await self._promote(now)
+            case Arrangement.RETIRED:
+                await self._retire(now)
+            case Arrangement.ABANDONED:
+                await self._abandon(now)
+            case Arrangement.TESTED:
+                raise InvalidRequest(f"cannot test {resource.name}: it has no test traffic", code=CODE)
+
+    async def _provision(self, now: Pair) -> None:
+        old = _there(now.original, now.one.group)
+        if not now.ours:
+            await (self._copy(now, old) if now.one.copied else self._take(now))
+            now = await scaling_asking.look(self._ask, now.one)
+        new = _there(now.replacement, now.one.replacement)
+        await resting.hold(self._ask, new, now.one.token, self._green, self._for_good(now))
+        if now.one.copied and not now.sized:
+            await self._complete(old, new, late=False)
+        await resting.hold(self._ask, old, now.one.token, self._blue)
+        if not now.sized:
+            await scaling_changes.update(self._ask, new, **scaling_pair.size(old))
+
+    def _for_good(self, now: Pair) -> set[str]:
+        """What others have suspended on the original is suspended on its copy, and stays so."""
+        old = now.original if now.one.copied else None
+        return suspended(old) - set(resting.note_of(old)[1:]) if old is not None else set()
+
+    async def _copy(self, now: Pair, old: Group) -> None:
+        """The copy, with both its notes and without instances."""
+        one = now.one
+        if now.replacement is not None:
+            raise InvalidRequest(blue_green_check.taken(one), code=CODE)
+        if resting.held_for(old, one.token):
+            raise _gone(one.replacement)
+        scaling_pair.size(old)
+        rest = [name for name in self._green if name not in self._for_good(now)]
+        tags = [(MARK, one.token), *([(resting.NOTE, " ".join([one.token, *rest]))] if rest else [])]
+        made = scaling_copy.creation(old, one.replacement, tags)
+        await self._ask("autoscaling", "create_auto_scaling_group", **made)
+
+    async def _take(self, now: Pair) -> None:
+        """A standby is marked, with what it was. The mark of one that ended without a word is taken over."""
+        new = _there(now.replacement, now.one.replacement)
+        if not scaling_pair.emptied(new):
+            raise InvalidRequest(blue_green_check.not_empty(new), code=CODE)
+        before = now.mark[1:2] or [str(new["MaxSize"])]
+        last = await scaling_asking.last_activity(self._ask, now.one.replacement)
+        mark = resting.tag(now.one.replacement, MARK, " ".join([now.one.token, *before, last]))
+        await self._ask("autoscaling", "create_or_update_tags", Tags=[mark])
+
+    async def _complete(self, old: Group, new: Group, *, late: bool) -> None:
+        """Gives the copy what it lacks."""
+        for part in (await self._lacking(old, new)).values():
+            if part.operation and (late or not part.late):
+                await self._ask("autoscaling", part.operation, **part.parameters)
+
+    async def _lacking(self, old: Group, new: Group) -> dict[str, scaling_copy.Part]:
+        both = (scaling_asking.parts_of(self._ask, one, name_of(new)) for one in (old, new))
+        return scaling_copy.lacking(*await asyncio.gather(*both))
+
+    async def _promote(self, now: Pair) -> None:
+        """What the replacement launches from here on gets traffic by itself, what the original does gets none."""
+        old, new = _there(now.original, now.one.group), _there(now.replacement, now.one.replacement)
+        if not now.ours or not now.sized:
+            raise _gone(now.one.replacement)
+        if not now.released and REGISTERS in resting.note_of(new):
+            await resting.resume(self._ask, new, [REGISTERS])  # before it is attached, so that nothing is left out
+        await scaling_changes.attach(self._ask, new, now.unattached)
+        if now.one.copied and not now.released:
+            await self._complete(old, new, late=True)
+        await scaling_changes.update(self._ask, new, **scaling_pair.final(now.one, old))
+        await resting.let_go(self._ask, new, now.one.token)
+        await resting.hold(self._ask, old, now.one.token, [*self._blue, REGISTERS])
+
+    async def _retire(self, now: Pair) -> None:
+        if not now.ours:
+            if Arrangement.RETIRED not in self._holds(now):
+                raise _gone(now.one.replacement)
+            return
+        new = _there(now.replacement, now.one.replacement)
+        if now.original is not None:
+            await self._end(now, now.original, new)
+        await scaling_changes.untag(self._ask, new, MARK)
+
+    async def _end(self, now: Pair, old: Group, new: Group) -> None:
+        """Of the original, once the replacement serves."""
+        if not now.released or now.unattached or not healthy(new):
+            why = "has no healthy instance" if not healthy(new) else "has not taken over"
+            raise Unavailable(f"cannot let the Auto Scaling group {now.one.group} go: {now.one.replacement} {why}")
+        if self._keep:
+            await scaling_changes.detach(self._ask, old)
+        elif now.one.copied:
+            await self._refuse_loss(old, new)
+            return await scaling_changes.delete(self._ask, old)
+        else:
+            await scaling_changes.empty(self._ask, old, int(old["MaxSize"]))
+        return await resting.let_go(self._ask, old, now.one.token)
+
+    async def _refuse_loss(self, old: Group, new: Group) -> None:
+        """What was added to the original meanwhile is not lost with it."""
+        lost = [*scaling_copy.differing(old, new), *await self._lacking(old, new)]
+        if lost:
+            raise InvalidRequest(
+                f"cannot delete the Auto Scaling group {name_of(old)}: {name_of(new)}, which takes over from it, lacks"
+                f" or has otherwise: {', '.join(lost)}; give it these, or set `originals.then: keep`",
+                code=CODE,
+            )
+
+    async def _abandon(self, now: Pair) -> None:
+        """The way back from anywhere. A replacement whose original is gone is all that is left, and stays."""
+        if now.original is not None:
+            await resting.let_go(self._ask, now.original, now.one.token)
+        if now.replacement is None or not now.ours:
+            return
+        if now.original is not None and now.one.copied:
+            await scaling_changes.delete(self._ask, now.replacement)
+            return
+        if now.original is not None:
+            await scaling_changes.empty(self._ask, now.replacement, int(now.mark[1]))
+        await resting.let_go(self._ask, now.replacement, now.one.token)
+        await scaling_changes.untag(self._ask, now.replacement, MARK)
+
+    # Readings
+
+    async def readings(self, resources: Sequence[ScalingGroup]) -> Mapping[str, ShiftReading]:
+        return {one.name: await self._reading(one) for one in resources}
+
+    async def _reading(self, one: ScalingGroup) -> ShiftReading:
+        try:
+            now = await scaling_asking.look(self._ask, one)
+            why, fatal = await self._unready(now)
+        except Unavailable as err:
+            return ShiftReading(None, ready=False, detail=err.message)
+        except ShiftworkError as err:
+            return ShiftReading(None, ready=False, fatal=True, detail=err.message)
+        members = tuple(i["InstanceId"] for i in healthy(now.replacement)) if now.ours and now.replacement else ()
+        return ShiftReading(None, not why, self._holds(now), fatal, why, members)
+
+    def _holds(self, now: Pair) -> frozenset[Arrangement]:
+        return scaling_pair.holds(now, set(self._blue), set(self._green), keep=self._keep)
+
+    async def _unready(self, now: Pair) -> tuple[str, bool]:
+        """Why the replacement cannot take traffic, and whether it never will. Its launches are watched until it has
+        its instances."""
+        if now.original is None and now.ours:
+            return f"the Auto Scaling group {now.one.group} is gone, {now.one.replacement} is left as it is", False
+        if now.replacement is None or not now.ours or not now.released:
+            return await self._short(now)
+        return "", False
+
+    async def _short(self, now: Pair) -> tuple[str, bool]:
+        name, new = now.one.replacement, now.replacement
+        if new is None or not now.ours or not now.sized:
+            return f"the Auto Scaling group {name} has not been given instances", False
+        has, wanted = units(healthy(new)), new["DesiredCapacity"]
+        if has >= wanted:
+            return "", False
+        text = f"{has} of {wanted} instances of the Auto Scaling group {name} are in service and healthy"
+        since = now.mark[2] if len(now.mark) > 2 else ""
+        reasons = await scaling_asking.failed_launches(self._ask, name, since)
+        return text + (f"; launches failed: {told(reasons)}" if reasons else ""), len(reasons) >= MOST_FAILED
+
+
+def _there(group: Group | None, name: str) -> Group:
+    if group is None:
+        raise InvalidRequest(resting.not_there(name), code=CODE)
+    return group
+
+
+def _gone(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"cannot go on with the Auto Scaling group {name}: it is not as this deployment left it; somebody else has"
+        " changed or deleted it",
+        code=CODE,
+    )

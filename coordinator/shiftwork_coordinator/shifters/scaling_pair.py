@@ -1,0 +1,179 @@
+"""An Auto Scaling group and the one that takes over from it, as they stand. Pure: what AWS told in, facts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.resource import ScalingGroup
+from shiftwork_coordinator.model.arrangement import Arrangement
+from shiftwork_coordinator.shifters.resting import CODE, Group, held_for, name_of, suspended, words_of
+
+MARK = "shiftwork:replacement"
+"""A tag of the replacement: `<deployment>`, and for one that stood already `<deployment> <its maximum before> <its last
+scaling activity before>`. It is the first that is written and the last that goes."""
+REGISTERS = "AddToLoadBalancer"
+GREEN = (REGISTERS, "AlarmNotification", "ScheduledActions")
+"""Processes of a replacement that rest until it is promoted: nothing sends requests to what has no revision yet."""
+DELETING = "Delete in progress"
+LEAVING = ("Terminating", "Terminated", "Detaching", "Detached")
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """None is a group that is not there, or is being deleted."""
+
+    one: ScalingGroup
+    original: Group | None
+    replacement: Group | None
+
+    @property
+    def mark(self) -> list[str]:
+        return words_of(self.replacement, MARK) if self.replacement else []
+
+    @property
+    def ours(self) -> bool:
+        """Whether the replacement was made, or taken, for this deployment and is not given up or finished yet."""
+        return self.mark[:1] == [self.one.token]
+
+    @property
+    def sized(self) -> bool:
+        """Whether it has been given instances: all that comes before is done then."""
+        return bool(self.replacement and self.replacement["DesiredCapacity"])
+
+    @property
+    def released(self) -> bool:
+        """Whether the replacement does everything by itself again."""
+        return self.replacement is not None and not held_for(self.replacement, self.one.token)
+
+    @property
+    def unattached(self) -> dict[str, list[str]]:
+        """Load balancers of the original that the replacement does not have, by kind."""
+        if self.original is None or self.replacement is None:
+            return {}
+        has = balancers(self.replacement)
+        return {
+            kind: left
+            for kind, names in balancers(self.original).items()
+            if (left := [n for n in names if n not in has[kind]])
+        }
+
+
+def pair(one: ScalingGroup, found: Mapping[str, Group]) -> Pair:
+    there = {name: group for name, group in found.items() if group.get("Status") != DELETING}
+    return Pair(one, there.get(one.group), there.get(one.replacement))
+
+
+def original_and_standby(first: str, second: str, desired: Mapping[str, int]) -> tuple[str, str]:
+    """Of two standing groups the one that is to have instances is the original. `desired` is their capacity, by name;
+    raises InvalidRequest when both or neither are to have some."""
+    one, two = desired.get(first, 0), desired.get(second, 0)
+    if bool(one) != bool(two):
+        return (first, second) if one else (second, first)
+    what = f"both are to have instances ({one} and {two})" if one else "neither is to have instances"
+    todo = "set the one that serves nothing to 0" if one else "give instances to the one that is to serve"
+    raise InvalidRequest(
+        f"cannot tell which of the Auto Scaling groups {first!r} and {second!r} is the original: {what}; {todo}",
+        code="NO_INSTANCES" if not one else CODE,
+    )
+
+
+def healthy(group: Group) -> list[Mapping[str, Any]]:
+    """Its instances that are in service and healthy."""
+    return [
+        one
+        for one in group.get("Instances", ())
+        if one["LifecycleState"] == "InService" and one["HealthStatus"].lower() == "healthy"
+    ]
+
+
+def staying(group: Group) -> list[Mapping[str, Any]]:
+    return [one for one in group.get("Instances", ()) if not one["LifecycleState"].startswith(LEAVING)]
+
+
+def units(instances: list[Mapping[str, Any]]) -> int:
+    """What they count for in the group's sizes: one each, unless the group weighs its instance types."""
+    return sum(int(one.get("WeightedCapacity") or 1) for one in instances)
+
+
+def size(original: Group) -> dict[str, int]:
+    """Of a replacement: what is healthy in the original now, and not more than the original is to have. Its minimum is
+    the original's only where that is not above this."""
+    desired = min(units(healthy(original)), int(original["DesiredCapacity"]))
+    if not desired:
+        raise InvalidRequest(
+            f"cannot replace the instances of the Auto Scaling group {name_of(original)}: none is in service and"
+            " healthy; see `aws autoscaling describe-scaling-activities`",
+            code="NO_INSTANCES",
+        )
+    return {
+        "MinSize": min(int(original["MinSize"]), desired), "MaxSize": int(original["MaxSize"]),
+        "DesiredCapacity": desired,
+    }  # fmt: skip
+
+
+def final(one: ScalingGroup, original: Group) -> dict[str, Any]:
+    """What a replacement has once it is to stay: the limits, and for a copy the protection from being deleted."""
+    wanted = {"MinSize": original["MinSize"], "MaxSize": original["MaxSize"]}
+    guard = protection(original) if one.copied else ""
+    return wanted | ({"DeletionProtection": guard} if guard else {})
+
+
+def protection(group: Group) -> str:
+    """The kind of protection from being deleted that a group has; empty for none."""
+    found = group.get("DeletionProtection") or "none"
+    return "" if found == "none" else str(found)
+
+
+def emptied(group: Group) -> bool:
+    return not group["MinSize"] and not group["DesiredCapacity"]
+
+
+def balancers(group: Group) -> dict[str, list[str]]:
+    """Target groups and classic load balancers attached to a group, however they were attached."""
+    by_source = [one["Identifier"] for one in group.get("TrafficSources") or () if one.get("Type", "elbv2") == "elbv2"]
+    groups = dict.fromkeys([*(group.get("TargetGroupARNs") or ()), *by_source])
+    return {"TargetGroupARNs": list(groups), "LoadBalancerNames": list(group.get("LoadBalancerNames") or ())}
+
+
+def holds(now: Pair, blue: set[str], green: set[str], *, keep: bool) -> frozenset[Arrangement]:
+    """The arrangements that are in force. `blue` and `green` are the processes that are to rest on the original and on
+    the replacement."""
+    found = {
+        Arrangement.PROVISIONED: _provisioned(now, blue, green),
+        Arrangement.PROMOTED: _promoted(now),
+        Arrangement.RETIRED: now.replacement is not None and _let_go(now) and _retired(now, keep=keep),
+        Arrangement.ABANDONED: _let_go(now),
+    }
+    return frozenset(one for one, held in found.items() if held)
+
+
+def _provisioned(now: Pair, blue: set[str], green: set[str]) -> bool:
+    old, new = now.original, now.replacement
+    if old is None or new is None or not now.ours or not now.sized:
+        return False
+    rest = blue <= suspended(old) and green <= suspended(new)
+    return rest and units(healthy(new)) >= new["DesiredCapacity"]
+
+
+def _promoted(now: Pair) -> bool:
+    old, new = now.original, now.replacement
+    if old is None or new is None or not now.ours or not now.sized:
+        return False
+    return now.released and not now.unattached and REGISTERS in suspended(old)
+
+
+def _let_go(now: Pair) -> bool:
+    """Whether neither group carries a note of this deployment."""
+    old = now.original
+    return not now.ours and (now.replacement is None or now.released) and not (old and held_for(old, now.one.token))
+
+
+def _retired(now: Pair, *, keep: bool) -> bool:
+    if now.original is None:
+        return True
+    if keep:
+        return not any(balancers(now.original).values())
+    return not now.one.copied and emptied(now.original)
