@@ -79,6 +79,7 @@ class Account:
         self.tables: dict[str, dict[str, list[Any]]] = {}
         self.activities: dict[str, list[Any]] = {}
         self.launch_after, self.fails, self.quota = 0, "", 500
+        self.refreshes: list[str] = []
         self.denied: set[str] = set()
         self.changes: list[str] = []
         self.reads: list[str] = []
@@ -241,6 +242,9 @@ class Account:
     def describe_scaling_activities(self, AutoScalingGroupName: str, MaxRecords: int) -> Any:
         return {"Activities": self.activities[AutoScalingGroupName][:MaxRecords]}
 
+    def describe_instance_refreshes(self, AutoScalingGroupName: str, MaxRecords: int) -> Any:
+        return {"InstanceRefreshes": [{"InstanceRefreshId": "r-1", "Status": one} for one in self.refreshes]}
+
     def describe_account_limits(self) -> Any:
         return {"MaxNumberOfAutoScalingGroups": self.quota, "NumberOfAutoScalingGroups": len(self.groups)}
 
@@ -390,11 +394,12 @@ def furnished(account: Account) -> Account:
 
 
 def with_moto(real: Ask) -> Ask:
-    """moto does not know notifications and quotas."""
+    """moto does not know notifications, quotas and refreshes."""
 
     async def ask(service: str, operation: str, /, **given: Any) -> Any:
         if operation == "describe_notification_configurations":
             return {"NotificationConfigurations": []}
-        return {} if operation == "describe_account_limits" else await real(service, operation, **given)
+        unknown = operation in ("describe_account_limits", "describe_instance_refreshes")
+        return {} if unknown else await real(service, operation, **given)
 
     return ask

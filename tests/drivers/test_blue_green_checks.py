@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.drivers.scaling_account import CPU, HOOK, PER_TARGET, STEPS, WEB, Account, furnished, group
+from tests.drivers.scaling_account import CPU, HOOK, OTHERS, PER_TARGET, STEPS, WEB, Account, furnished, group
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.resource import ScalingGroup
@@ -20,7 +21,7 @@ from shiftwork_coordinator.shifters.scaling_pair import original_and_standby
 
 COPY = ScalingGroup("autoscaling:web", "web", "d-1", "web-d-1", True)
 SWAP = ScalingGroup("autoscaling:web", "web", "d-1", "web-b")
-BALANCED = ({"elbv2": {"target_group": "web"}},)
+BALANCED = ({"elbv2": {"target_group": "web"}}, {"elb": {"load_balancers": ["classic"]}})
 Change = Callable[[Account], None]
 
 
@@ -29,6 +30,7 @@ async def told(
 ) -> tuple[list[str], list[str]]:
     """What refuses the deployment, and what is only said. Nothing is changed by asking."""
     account = furnished(Account(group("web"), group("web-b", MinSize=0, MaxSize=4, DesiredCapacity=0)))
+    account.tables["web-b"] = deepcopy(account.tables["web"])
     account.groups["web"]["Tags"] = []
     account.look("web")
     change(account)
@@ -78,6 +80,11 @@ REFUSED: list[tuple[str, ScalingGroup, Change]] = [
     ("another AWS service manages it", COPY, web(Operator={"Principal": "eks"})),
     ("alarm busy of scaling policy steps would be lost", COPY, STEPPED),
     ("the account has 2 of 2", COPY, FULL),
+    (
+        "the instance refresh r-1 does so already (InProgress)",
+        SWAP,
+        lambda account: account.refreshes.append("InProgress"),
+    ),
     ("with itself", replace(SWAP, replacement="web"), nothing),
     ("no Auto Scaling group 'web-b'", SWAP, lambda account: account.groups.pop("web-b") and None),
     ("minimum 1, desired 0, 0 instances", SWAP, other(MinSize=1)),
@@ -100,6 +107,13 @@ SAID: list[tuple[str, ScalingGroup, Change]] = [
     ("belongs to the CloudFormation stack shop", COPY, web(Tags=[MINE])),
     ("no load balancer is attached to web", COPY, web(TargetGroupARNs=[], LoadBalancerNames=[])),
     ("1 of 3 instances of web are not", SWAP, lambda account: account.groups["web"]["Instances"][0].update(ILL[0])),
+    ("targetgroup/admin/2 sends to web, and is not among", COPY, web(TargetGroupARNs=[OTHERS])),
+    ("otherwise than web: DefaultCooldown", SWAP, other(DefaultCooldown=1)),
+    (
+        "otherwise than web: scaling policy cpu",
+        SWAP,
+        lambda account: account.tables["web-b"]["policies"].pop(0) and None,
+    ),
     ("web-b is not attached to classic", SWAP, other(LoadBalancerNames=[])),
     (
         "AWS CodeDeploy deploys to what web launches too",

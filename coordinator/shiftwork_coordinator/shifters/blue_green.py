@@ -7,7 +7,6 @@ is to be put back. A group is given instances last, and an original is deleted o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
@@ -108,13 +107,9 @@ class BlueGreen:
 
     async def _complete(self, old: Group, new: Group, *, late: bool) -> None:
         """Gives the copy what it lacks."""
-        for part in (await self._lacking(old, new)).values():
+        for part in (await scaling_asking.lacking(self._ask, old, new)).values():
             if part.operation and (late or not part.late):
                 await self._ask("autoscaling", part.operation, **part.parameters)
-
-    async def _lacking(self, old: Group, new: Group) -> dict[str, scaling_copy.Part]:
-        both = (scaling_asking.parts_of(self._ask, one, name_of(new)) for one in (old, new))
-        return scaling_copy.lacking(*await asyncio.gather(*both))
 
     async def _promote(self, now: Pair) -> None:
         """What the replacement launches from here on gets traffic by itself, what the original does gets none."""
@@ -156,7 +151,7 @@ class BlueGreen:
 
     async def _refuse_loss(self, old: Group, new: Group) -> None:
         """What was added to the original meanwhile is not lost with it."""
-        lost = [*scaling_copy.differing(old, new), *await self._lacking(old, new)]
+        lost = [*scaling_copy.differing(old, new), *await scaling_asking.lacking(self._ask, old, new)]
         if lost:
             raise InvalidRequest(
                 f"cannot delete the Auto Scaling group {name_of(old)}: {name_of(new)}, which takes over from it, lacks"

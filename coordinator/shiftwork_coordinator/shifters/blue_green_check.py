@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from shiftwork_contract.errors import ShiftworkError
 from shiftwork_contract.resource import ScalingGroup
@@ -18,6 +18,7 @@ NO_BALANCER = "InvalidLoadBalancerInfoException"
 STACK = "aws:cloudformation:stack-name"
 CODEDEPLOY = "CodeDeploy-managed-"
 UNITS = ("", "units")
+REFRESHING = frozenset({"Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"})
 
 
 async def problems(ask: Ask, settings: GroupSettings, resources: Sequence[ScalingGroup]) -> list[Problem]:
@@ -29,10 +30,12 @@ async def problems(ask: Ask, settings: GroupSettings, resources: Sequence[Scalin
     now = await scaling_asking.look(ask, one)
     if now.original is None:
         return [Problem(resting.not_there(one.group), code=CODE)]
-    found = [*_settings(settings), *_original(now.original)]
+    found = [*_settings(settings), *_original(now.original), *_unsteered(settings, now.original)]
+    found += await _refreshed(ask, one.group)
     if one.copied:
         return [*found, *_name(now), *_copy(now.original), *(await _asked(ask, now.original))]
-    return found + list(_standby(now, now.original, keep=settings.originals.then == "keep"))
+    found += _standby(now, now.original, keep=settings.originals.then == "keep")
+    return found + await _unlike(ask, now)
 
 
 def _settings(settings: GroupSettings) -> Iterator[Problem]:
@@ -66,6 +69,26 @@ def _original(group: Group) -> Iterator[Problem]:
     if not any(balancers(group).values()):
         text = f"no load balancer is attached to {name}: what it or its replacement launches later gets no traffic"
         yield Problem(f"{text}; attach its target groups to it", fatal=False)
+
+
+def _unsteered(settings: GroupSettings, group: Group) -> Iterator[Problem]:
+    """Load balancers of the original that the deployment does not ask to send elsewhere."""
+    steered = set(_names(list(settings.load_balancers)))
+    for name in [name for names in balancers(group).values() for name in names]:
+        if not {name, name.split("/")[1] if name.startswith("arn:") else name} & steered:
+            yield Problem(
+                f"{name} sends to {name_of(group)}, and is not among `load_balancers`: it sends to the original until"
+                " that goes, and to the replacement from when it has taken over, ready or not",
+                fatal=False,
+            )
+
+
+def _names(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _names(one)
 
 
 def _name(now: Pair) -> Iterator[Problem]:
@@ -104,6 +127,33 @@ async def _asked(ask: Ask, group: Group) -> list[Problem]:
         text = f"AWS CodeDeploy deploys to what {name} launches too ({', '.join(hooks)}); its hook is not copied"
         found.append(Problem(text, fatal=False))
     return found + await _quota(ask)
+
+
+async def _unlike(ask: Ask, now: Pair) -> list[Problem]:
+    """Two groups that stand are not made alike, but what the standby lacks is told."""
+    old, new = now.original, now.replacement
+    if old is None or new is None or old is new:
+        return []
+    lost = [*scaling_copy.differing(old, new), *await scaling_asking.lacking(ask, old, new)]
+    text = f"{name_of(new)} lacks, or has otherwise than {name_of(old)}: {', '.join(lost)}"
+    return [Problem(f"{text}; it is used as it is", fatal=False)] if lost else []
+
+
+async def _refreshed(ask: Ask, name: str) -> list[Problem]:
+    try:
+        told = await ask("autoscaling", "describe_instance_refreshes", AutoScalingGroupName=name, MaxRecords=1)
+    except ShiftworkError:  # who may not know goes on
+        return []
+    under_way = [one for one in told.get("InstanceRefreshes", ()) if one["Status"] in REFRESHING]
+    return [
+        Problem(
+            f"cannot replace the instances of {name}: the instance refresh {one['InstanceRefreshId']} does so already"
+            f" ({one['Status']}); wait for it, or run `aws autoscaling cancel-instance-refresh"
+            f" --auto-scaling-group-name '{name}'`",
+            code=CODE,
+        )
+        for one in under_way
+    ]
 
 
 async def _quota(ask: Ask) -> list[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftwork_contract.resource import ScalingGroup
+from shiftwork_coordinator.shifters import scaling_copy
 from shiftwork_coordinator.shifters.asking import Ask
 from shiftwork_coordinator.shifters.resting import Group, name_of
 from shiftwork_coordinator.shifters.scaling_copy import Attached, Part, parts
@@ -35,8 +36,11 @@ async def attached(ask: Ask, group: str) -> Attached:
     return Attached(policies, scheduled, hooks, notifications)
 
 
-async def parts_of(ask: Ask, group: Group, into: str) -> dict[str, Part]:
-    return parts(group, await attached(ask, name_of(group)), into)
+async def lacking(ask: Ask, group: Group, other: Group) -> dict[str, Part]:
+    """What hangs on the one group and not, or otherwise, on the other."""
+    into = name_of(other)
+    hangs, has = await asyncio.gather(attached(ask, name_of(group)), attached(ask, into))
+    return scaling_copy.lacking(parts(group, hangs, into), parts(other, has, into))
 
 
 async def last_activity(ask: Ask, group: str) -> str:
