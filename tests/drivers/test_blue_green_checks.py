@@ -10,14 +10,12 @@ import pytest
 from msgspec.structs import replace
 from tests.drivers.scaling_account import CPU, HOOK, OTHERS, PER_TARGET, STEPS, WEB, Account, furnished, group
 
-from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.resource import ScalingGroup
 from shiftwork_coordinator.model.settings import BlueGreen as Wanted
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 from shiftwork_coordinator.shifters import asking
 from shiftwork_coordinator.shifters.blue_green import BlueGreen
 from shiftwork_coordinator.shifters.scaling_copy import Attached, creation, differing, fields, parts
-from shiftwork_coordinator.shifters.scaling_pair import original_and_standby
 
 COPY = ScalingGroup("autoscaling:web", "web", "d-1", "web-d-1", True)
 SWAP = ScalingGroup("autoscaling:web", "web", "d-1", "web-b")
@@ -142,15 +140,6 @@ async def test_who_may_not_ask_for_the_quota_goes_on(monkeypatch: pytest.MonkeyP
         [],
         [],
     )
-
-
-def test_the_original_is_the_one_that_is_to_have_instances() -> None:
-    assert original_and_standby("a", "b", {"a": 2, "b": 0}) == ("a", "b")
-    assert original_and_standby("a", "b", {"a": 0, "b": 1}) == ("b", "a")
-    with pytest.raises(InvalidRequest, match=r"'a' and 'b' is the original: both are to have instances \(2 and 1\)"):
-        original_and_standby("a", "b", {"a": 2, "b": 1})
-    with pytest.raises(InvalidRequest, match="neither is to have instances"):
-        original_and_standby("a", "b", {})
 
 
 def test_a_launch_template_is_named_once_at_any_depth() -> None:

@@ -10,7 +10,7 @@ import msgspec
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.resource import ScalingGroup
 from shiftwork_coordinator.model.arrangement import Arrangement
-from shiftwork_coordinator.shifters.resting import CODE, Group, held_for, name_of, suspended, words_of
+from shiftwork_coordinator.shifters.resting import Group, held_for, name_of, suspended, words_of
 
 MARK = "shiftwork:replacement"
 """A tag of the replacement: `<deployment>`, and for one that stood already `<deployment> <its maximum before> <its last
@@ -64,20 +64,6 @@ class Pair(msgspec.Struct, frozen=True):
 def pair(one: ScalingGroup, found: Mapping[str, Group]) -> Pair:
     there = {name: group for name, group in found.items() if group.get("Status") != DELETING}
     return Pair(one, there.get(one.group), there.get(one.replacement))
-
-
-def original_and_standby(first: str, second: str, desired: Mapping[str, int]) -> tuple[str, str]:
-    """Of two standing groups the one that is to have instances is the original. `desired` is their capacity, by name;
-    raises InvalidRequest when both or neither are to have some."""
-    one, two = desired.get(first, 0), desired.get(second, 0)
-    if bool(one) != bool(two):
-        return (first, second) if one else (second, first)
-    what = f"both are to have instances ({one} and {two})" if one else "neither is to have instances"
-    todo = "set the one that serves nothing to 0" if one else "give instances to the one that is to serve"
-    raise InvalidRequest(
-        f"cannot tell which of the Auto Scaling groups {first!r} and {second!r} is the original: {what}; {todo}",
-        code="NO_INSTANCES" if not one else CODE,
-    )
 
 
 def healthy(group: Group) -> list[Mapping[str, Any]]:
