@@ -4,13 +4,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Processes that share the tests; 0 is none but pytest's own. tests/conftest.py says who runs beside whom.
+WORKERS ?= 0
+
 # Otherwise every process that a test starts compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test check format bench deb rpm clean fuzz
 help:
 	@echo "make demo    watch a half-at-a-time deployment, and a broken one rolled back"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests (WORKERS=2: two at a time)"
 	@echo "make check   lint, types, import borders"
 	@echo "make bench   measure speed and size, side by side with ssh, ansible and pyinfra"
 	@echo "make deb rpm build the packages of agent and coordinator in dist/"
@@ -29,7 +32,7 @@ demo: $(STAMP)
 	$(BIN)/shiftwork demo
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

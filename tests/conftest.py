@@ -1,8 +1,8 @@
 """What tests of several parts share: who runs beside whom, an empty database, and AWS's control plane as moto's server.
 
-`make test` runs two tests at a time. What is under traffic, labs above all, runs one after the other in one worker, the
-machines on which packages live in the other, both from the beginning because they take longest. All other files fill
-the gaps, one worker to a file; they and the building of packages give way to traffic.
+`make test WORKERS=2` runs two tests at a time. What is under traffic, labs above all, runs one after the other in one
+worker, the machines on which packages live in the other, both from the beginning because they take longest. All other
+files fill the gaps, one worker to a file; they and the building of packages give way to traffic.
 """
 
 from __future__ import annotations
