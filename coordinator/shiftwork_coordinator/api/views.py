@@ -26,6 +26,8 @@ OVERVIEW = (
     TargetStatus.READY,
 )
 
+NO_AGENT: View = {"connected": None, "lastSeen": None, "health": None, "connections": None}
+
 
 class Seen(msgspec.Struct, frozen=True):
     """What only the running coordinator knows: why it waits, what serves, which agents are there; and `told`, the
@@ -138,9 +140,10 @@ def _target(
         "batch": target.batch,
         "traffic": target.traffic,
         "weight": target.weight,
+        "arranged": target.arranged,
         "resource": msgspec.to_builtins(target.resource),
         "inService": seen.in_service.get(target.instance),
-        "agent": _agent(agent, watched),
+        "agent": _agent(agent, watched) if target.resource is None else NO_AGENT,
         "requestsCut": target.cut,
         "startTime": target.started_at,
         "completeTime": target.completed_at,

@@ -45,9 +45,13 @@ class Agent(View, frozen=True):
 
 
 class Target(View, frozen=True):
+    """`arranged` is how a resource or a group is to stand now. A fleet is a group that launches the others."""
+
     target_id: str
     address: str = ""
+    role: str = ""
     status: str = "Pending"
+    arranged: str | None = None
     batch: int = 0
     traffic: str | None = ""
     in_service: bool | None = None
@@ -57,6 +61,11 @@ class Target(View, frozen=True):
     complete_time: float | None = None
     error_information: Problem | None = None
     lifecycle_events: tuple[Event, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """Its name, and in blue/green which side it is on."""
+        return f"{self.target_id} ({self.role})" if self.role in ("original", "replacement") else self.target_id
 
     def current(self) -> Event | None:
         """The event that runs, else the one that failed, else the last that ended."""
@@ -138,7 +147,8 @@ class Deployment(View, frozen=True):
 
     @property
     def size(self) -> int:
-        return len(self.targets) or sum(self.deployment_overview.values())
+        """How many targets the revision goes to."""
+        return sum(t.role in ("", "replacement") for t in self.targets) or sum(self.deployment_overview.values())
 
     @property
     def rolled_back_by(self) -> str:
