@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator.applying import _check_health, apply, numbers, read
+from shiftwork_coordinator.applying import apply, numbers, read
+from shiftwork_coordinator.checking import check_health
 from shiftwork_coordinator.model.rows import Group
 from shiftwork_coordinator.model.settings import Health
 from shiftwork_coordinator.store import Put
@@ -184,10 +185,10 @@ def test_a_size_that_is_none_is_refused_with_its_place() -> None:
 )
 def test_thresholds_of_a_health_check(check: Health, expected: str) -> None:
     if not expected:
-        _check_health("web/p", check)
+        check_health("web/p", check)
         return
     with pytest.raises(InvalidRequest) as caught:
-        _check_health("web/p", check)
+        check_health("web/p", check)
     assert expected in caught.value.message
 
 

@@ -1,0 +1,167 @@
+"""What is wrong with a deployment group's settings, found without asking anybody."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec.structs import replace
+
+from shiftwork_contract.appspec_ecs import Pair
+from shiftwork_contract.errors import InvalidRequest
+from shiftwork_coordinator import shifters
+from shiftwork_coordinator.creation import DEFAULTS, config_named, refuse_other_platform
+from shiftwork_coordinator.fleets import selectors
+from shiftwork_coordinator.model.config import DeploymentConfig
+from shiftwork_coordinator.model.parameters import refuse_declared
+from shiftwork_coordinator.model.settings import (
+    ECS_HOOK_FIELDS,
+    GroupSettings,
+    Health,
+    Instances,
+)
+from shiftwork_coordinator.shell.agents import Agents
+from shiftwork_coordinator.shell.balancing import Balancing
+from shiftwork_coordinator.shell.coordinator import Coordinator
+
+MOST_ALARMS = 10
+
+
+def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
+    """Everything that can be found wrong without asking anybody."""
+    config = config_named(settings.config or DEFAULTS[settings.platform], configs)
+    refuse_other_platform(config, settings.platform)
+    refuse_declared(name, settings.parameters, settings.environment)
+    if settings.health is not None:
+        check_health(name, settings.health)
+    _check_alarms(name, settings)
+    if settings.platform != "Server":
+        _check_shifting(name, settings)
+    else:
+        _refuse_of_services(name, settings)
+        if settings.instances == Instances():
+            raise InvalidRequest(
+                f"cannot use the group {name}: `instances` needs one of {', '.join(Instances.__struct_fields__)}"
+            )
+        selectors.check(name, settings.instances)
+        _check_blue_green(name, settings)
+    Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
+
+
+def _check_blue_green(name: str, settings: GroupSettings) -> None:
+    """CodeDeploy's rules: one group, a load balancer, and nothing besides the group's instances."""
+    wanted = settings.blue_green
+    if wanted is None:
+        return
+    only = replace(settings.instances, autoscaling=()) == Instances()
+    problem = ""
+    if len(settings.instances.autoscaling) != 1 or not only:
+        problem = "`instances` must name one group in `autoscaling`, and nothing else"
+    elif not settings.load_balancers:
+        problem = "it needs `load_balancers`, by which traffic moves"
+    elif (wanted.green == "swap") != bool(wanted.standby):
+        problem = "`standby` belongs to `green: swap`, which needs it"
+    elif wanted.standby in settings.instances.autoscaling:
+        problem = f"`standby` must be another group than {wanted.standby}"
+    if problem:
+        raise InvalidRequest(
+            f"cannot use the group {name} for blue/green: {problem}",
+            code="InvalidBlueGreenDeploymentConfigurationException",
+        )
+
+
+def _check_alarms(name: str, settings: GroupSettings) -> None:
+    """CodeDeploy's limits: 10 alarms, names of 1 to 255 characters, none twice."""
+    names = settings.alarms.cloudwatch
+    if len(names) > MOST_ALARMS:
+        raise InvalidRequest(
+            f"cannot watch {len(names)} alarms for {name}: at most {MOST_ALARMS}; join some in a composite alarm",
+            code="AlarmsLimitExceededException",
+        )
+    wrong = next((n for n in names if not 1 <= len(n) <= 255 or names.count(n) > 1), None)
+    if wrong is not None:
+        raise InvalidRequest(
+            f"cannot watch the alarm {wrong[:80]!r} for {name}: a name has 1 to 255 characters and stands there once",
+            code="InvalidAlarmConfigException",
+        )
+    if "alarm" in settings.rollback and not names:
+        raise InvalidRequest(
+            f"cannot roll {name} back on an alarm: it watches none; name some in `alarms: {{cloudwatch: [...]}}`",
+            code="InvalidAutoRollbackConfigException",
+        )
+
+
+def _check_shifting(name: str, settings: GroupSettings) -> None:
+    """A platform without hosts has none of what belongs to hosts."""
+    if settings.platform not in shifters.BUILT_IN:
+        raise InvalidRequest(
+            f"cannot use the group {name}: this version does not deploy to platform {settings.platform}",
+            code="InvalidComputePlatformException",
+        )
+    default = GroupSettings()
+    of_hosts = (
+        "instances", "load_balancers", "health", "port", "quiet", "pace", "environment", "parameters", "autoscaling",
+        "blue_green",
+    )  # fmt: skip
+    if given := [field for field in of_hosts if getattr(settings, field) != getattr(default, field)]:
+        raise InvalidRequest(
+            f"cannot use the group {name}: {', '.join(given)} belong to hosts, and {settings.platform} has none"
+        )
+    if settings.platform == "ECS":
+        _check_service(name, settings)
+    else:
+        _refuse_of_services(name, settings)
+
+
+def _check_service(name: str, settings: GroupSettings) -> None:
+    def refuse(problem: str) -> InvalidRequest:
+        return InvalidRequest(f"cannot use the group {name}: {problem}", code="InvalidECSServiceException")
+
+    ecs = settings.ecs
+    if ecs is None or not (ecs.cluster and ecs.service):
+        raise refuse("platform ECS needs `ecs: {cluster: …, service: …, load_balancers: […]}`")
+    if not ecs.load_balancers:
+        raise refuse("`ecs.load_balancers` needs at least one: traffic is shifted by its listener")
+    groups = [group for pair in ecs.load_balancers for group in pair.target_groups]
+    if twice := next((group for group in groups if groups.count(group) > 1), ""):
+        raise refuse(f"target group {twice} stands in `ecs.load_balancers` twice; each load balancer needs its own two")
+    routes = [route for pair in ecs.load_balancers for route in _routes(pair)]
+    if twice := next((route for route in routes if routes.count(route) > 1), ""):
+        raise refuse(f"{twice} stands in `ecs.load_balancers` twice; requests and tests need listeners of their own")
+
+
+def _routes(pair: Pair) -> list[str]:
+    return [route for route in (pair.rule or pair.listener, pair.test_rule or pair.test_listener) if route]
+
+
+def _refuse_of_services(name: str, settings: GroupSettings) -> None:
+    default = GroupSettings()
+    given = [field for field in ("ecs", "ready", "originals") if getattr(settings, field) != getattr(default, field)]
+    given += [f"hooks.{field}" for field in ECS_HOOK_FIELDS if getattr(settings.hooks, field)]
+    if given:
+        raise InvalidRequest(f"cannot use the group {name}: {', '.join(given)} belong to platform ECS")
+
+
+_AT_MOST = {"max_memory_percent": " and at most 100"}
+
+
+def check_health(name: str, check: Health) -> None:
+    def refuse(problem: str) -> InvalidRequest:
+        return InvalidRequest(f"cannot use the health check of {name}: {problem}")
+
+    given = [kind for kind in ("http", "tcp", "command") if getattr(check, kind)]
+    limits = [field for field in ("max_load_per_cpu", "min_disk_free", "max_memory_percent") if getattr(check, field)]
+    if len(given) > 1 or not (given or limits):
+        raise refuse(f"give one of http, tcp, command, not {', '.join(given) or 'none'}")
+    text = " ".join((check.http, check.tcp, *check.command))
+    if unknown := set(re.findall(r"\{(\w*)\}", text)) - {"address", "instance"}:
+        raise refuse(f"{{{unknown.pop()}}} stands for nothing; {{address}} and {{instance}} are filled in")
+    if check.http and not check.http.startswith(("http://", "https://")):
+        raise refuse(f"{check.http!r} is no http:// or https:// URL")
+    if check.tcp and not re.fullmatch(r".+:([1-9]\d{0,4})", check.tcp):
+        raise refuse(f"{check.tcp!r} is not host:port")
+    for field in ("interval", "timeout", "healthy", "unhealthy"):
+        if getattr(check, field) <= 0:
+            raise refuse(f"{field} is {getattr(check, field):g} and must be more than 0")
+    for field in limits:
+        if getattr(check, field) < 0 or (field == "max_memory_percent" and check.max_memory_percent > 100):
+            raise refuse(f"{field} is {getattr(check, field):g}; give more than 0" + _AT_MOST.get(field, ""))
