@@ -9,6 +9,7 @@ import pytest
 from tests.drivers.elb_account import Account, InMoto, Instance, Member, Pool, client, connected, in_moto, servers
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_coordinator.aws.rights import FEATURES
 from shiftwork_coordinator.balancers import connect, elb, placed
 from shiftwork_coordinator.balancers.elbv2_groups import Group
 from shiftwork_coordinator.balancers.elbv2_health import reading
@@ -234,6 +235,15 @@ async def test_one_call_tells_of_all_targets_of_a_group(account: Account) -> Non
     assert account.made == ["describe_target_health"] * 2
 
 
+async def test_the_calls_are_those_that_the_policy_allows(account: Account, kind: str) -> None:
+    made, (first, *_) = driver(account, kind), servers(account)
+    await made.check([first])
+    await made.deregister([first])
+    await made.states([first])
+    await made.register([first])
+    assert set(account.made) == {right.operation for right in FEATURES[kind]}
+
+
 # Bad luck
 
 
@@ -256,7 +266,7 @@ async def test_what_is_not_allowed_is_named(account: Account, kind: str) -> None
     made, (first, *_) = driver(account, kind), servers(account)
     account.denied = set(CHANGES[kind])
     action = "".join(word.title() for word in CHANGES[kind][1].split("_"))
-    with pytest.raises(InvalidRequest, match=f"elasticloadbalancing:{action}.*allow the coordinator") as raised:
+    with pytest.raises(InvalidRequest, match=f"elasticloadbalancing:{action}.*shiftwork aws policy") as raised:
         await made.deregister([first])
     assert raised.value.code == "IAM_ROLE_PERMISSIONS"
 

@@ -17,6 +17,8 @@ THROTTLED = frozenset(
     | {"RequestThrottled", "RequestThrottledException", "PriorRequestNotComplete"}
 )
 _PREFIXES = {"elbv2": "elasticloadbalancing", "elb": "elasticloadbalancing"}
+_OTHER_NAMES = {("lambda", "invoke"): "InvokeFunction"}
+"""Operations whose action is called otherwise."""
 
 
 @contextlib.contextmanager
@@ -34,7 +36,8 @@ def translated(service: str, operation: str) -> Iterator[None]:
 
 def action(service: str, operation: str) -> str:
     """The IAM action that an operation needs: `cloudwatch:DescribeAlarms`."""
-    return f"{_PREFIXES.get(service, service)}:{''.join(word.title() for word in operation.split('_'))}"
+    name = _OTHER_NAMES.get((service, operation)) or "".join(word.title() for word in operation.split("_"))
+    return f"{_PREFIXES.get(service, service)}:{name}"
 
 
 def _client_error(service: str, operation: str, err: object) -> InvalidRequest | Unavailable:
@@ -48,7 +51,10 @@ def _client_error(service: str, operation: str, err: object) -> InvalidRequest |
     if code in EXPIRED:
         return Unavailable(f"cannot call {what}: the credentials have expired; renew them", code="CREDENTIALS_EXPIRED")
     if code in DENIED:
-        text = f"cannot call {what}: {text}; allow the coordinator's role this action"
+        text = (
+            f"cannot call {what}: {text}; allow the coordinator's role this action: `shiftwork aws policy` prints all"
+            " that its groups need"
+        )
         return InvalidRequest(text, code="IAM_ROLE_PERMISSIONS")
     if status >= 500 or not code:
         return Unavailable(f"cannot call {what} now: AWS answered {status or 'nothing'} {code}: {text}")

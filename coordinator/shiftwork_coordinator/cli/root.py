@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "token": (f"{HERE}.tokens:token", "Make, list and revoke tokens."),
     "trust": (f"{HERE}.trust:trust", "Let instances join by a role of AWS."),
     "ecs": (f"{HERE}.ecs:ecs", "Prepare services of Amazon ECS."),
+    "aws": (f"{HERE}.aws:aws", "Say what the coordinator needs of AWS."),
     "lab": ("shiftwork_coordinator.lab.cli:lab_group", "A whole system on this machine, to play with and to break."),
     "demo": ("shiftwork_coordinator.demo.cli:demo_command", "Start a lab and watch a deployment under traffic."),
 }

@@ -1,0 +1,193 @@
+"""The least IAM policy for what groups use: one document for each role that acts. Pure.
+
+Actions are narrowed to the resources that the groups name wherever IAM can do that. What only an AppSpec names
+(functions, task definitions) cannot be known here, and is a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shiftwork_coordinator.aws.rights import ANY, FEATURES, Right
+from shiftwork_coordinator.balancers import placed
+from shiftwork_coordinator.model.settings import GroupSettings
+
+OWN = ""
+"""The coordinator's own identity, as no role."""
+Resources = Mapping[str, tuple[str, ...]]
+PASSED = {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+FUNCTIONS = (
+    "functions are named by AppSpecs, which a policy cannot know: narrow `function:*` to the functions of these groups"
+)
+HOOKS = "hook functions that AppSpecs name are taken to be called CodeDeployHook_*, as CodeDeploy wants it"
+ROLES = "task definitions name the roles that tasks get: narrow `role/*` to those"
+
+
+class Use(msgspec.Struct, frozen=True):
+    """A feature that somebody uses as `role`; `resources` are ARNs by kind."""
+
+    feature: str
+    role: str
+    resources: Resources = {}
+    notes: tuple[str, ...] = ()
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What one role must be allowed; empty `role`: the coordinator's own identity."""
+
+    role: str
+    document: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """`account` and `region` may be `*`."""
+
+    account: str = ANY
+    region: str = ANY
+
+    def arn(self, service: str, rest: str, *, region: bool = True) -> str:
+        """`rest` as it is when it is an ARN already. Without `region` the service is the same everywhere."""
+        if rest.startswith("arn:"):
+            return rest
+        return f"arn:{self.partition}:{service}:{self.region if region else ''}:{self.account}:{rest}"
+
+    @property
+    def partition(self) -> str:
+        return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(self.region.rpartition("-")[0].rpartition("-")[0], "aws")
+
+
+def policies(
+    groups: Sequence[GroupSettings], account: str = ANY, buckets: Iterable[str] = (), *, sam: bool = False
+) -> list[Policy]:
+    """The coordinator's own first, then those of the roles that it takes on. None for what nobody uses."""
+    uses = [use for group in groups for use in used(group, account, sam=sam)]
+    region = next((group.aws.region for group in groups if group.aws.region), ANY)
+    uses += [_bucket(Place(region=region), name) for name in buckets]
+    roles = sorted({use.role for use in uses} - {OWN})
+    if roles:
+        uses.append(Use("roles", OWN, {"role": tuple(roles)}))
+    found = [_policy(role, [use for use in uses if use.role == role]) for role in (OWN, *roles)]
+    return [policy for policy in found if policy.document["Statement"]]
+
+
+def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iterator[Use]:
+    """What one group uses."""
+    at, role = Place(account, group.aws.region or ANY), group.aws.role_arn
+    yield from _balancers(group, account)
+    if group.instances.in_ec2:
+        yield Use("ec2", role)
+    if group.instances.autoscaling:
+        names = [f"autoScalingGroup:*:autoScalingGroupName/{name}" for name in group.instances.autoscaling]
+        groups = {"autoScalingGroup": tuple(at.arn("autoscaling", name) for name in names)}
+        yield Use("autoscaling", role)
+        if group.autoscaling.suspend:
+            yield Use("autoscaling.suspend", role, groups)
+    if group.ecs is not None:
+        yield _service(group, at)
+    if group.platform == "Lambda":
+        yield Use("lambda", role, {"function": _functions(at, [ANY])}, (FUNCTIONS,))
+        if sam:
+            yield Use("code", role, {"function": _functions(at, [ANY])})
+            yield Use("stacks", OWN, {"stack": (at.arn("cloudformation", "stack/*"),)})
+    if group.platform != "Server":
+        named = list(group.hooks.named().values())
+        notes = () if named else (HOOKS,)
+        yield Use("hooks", role, {"hook": _functions(at, named or ["CodeDeployHook_*"])}, notes)
+    if group.alarms.cloudwatch:
+        yield Use("alarms", group.alarms.role_arn)
+
+
+def _balancers(group: GroupSettings, account: str) -> Iterator[Use]:
+    for kind, options in [pair for entry in group.load_balancers for pair in entry.items()]:
+        given: Mapping[str, Any] = placed(kind, options, group.aws.region, group.aws.role_arn)
+        at, role = Place(account, given.get("region") or ANY), given.get("role_arn", OWN)
+        if kind == "elbv2":
+            names = [given["target_group"]] if given.get("target_group") else given.get("target_groups", ())
+            groups = tuple(at.arn("elasticloadbalancing", _of_group(name)) for name in names)
+            yield Use("elbv2", role, {"targetgroup": groups})
+        if kind == "elb":
+            names = [given["load_balancer"]] if given.get("load_balancer") else given.get("load_balancers", ())
+            balancers = tuple(at.arn("elasticloadbalancing", f"loadbalancer/{name}") for name in names)
+            yield Use("elb", role, {"loadbalancer": balancers})
+
+
+def _of_group(name: str) -> str:
+    return name if name.startswith("arn:") else f"targetgroup/{name}/*"
+
+
+def _service(group: GroupSettings, at: Place) -> Use:
+    assert group.ecs is not None
+    cluster, service = group.ecs.cluster.rpartition("/")[2], group.ecs.service.rpartition("/")[2]
+    pairs = group.ecs.load_balancers
+    rules = tuple(filter(None, [rule for pair in pairs for rule in (pair.rule, pair.test_rule)]))
+    listeners = [p.listener for p in pairs if not p.rule] + [p.test_listener for p in pairs if not p.test_rule]
+    resources = {
+        "cluster": (at.arn("ecs", f"cluster/{cluster}"),),
+        "service": (at.arn("ecs", f"service/{cluster}/{service}"),),
+        "task-set": (at.arn("ecs", f"task-set/{cluster}/{service}/*"),),
+        "task": (at.arn("ecs", f"task/{cluster}/*"),),
+        "listener": tuple(filter(None, listeners)),
+        "listener-rule": rules,
+        "scalable-target": (at.arn("application-autoscaling", "scalable-target/*"),),
+        "passed": (at.arn("iam", "role/*", region=False),),
+    }
+    return Use("ecs", group.aws.role_arn, resources, (ROLES,))
+
+
+def _functions(at: Place, names: Iterable[str]) -> tuple[str, ...]:
+    """With their versions and aliases."""
+    arns = [at.arn("lambda", name if name.startswith("arn:") else f"function:{name}") for name in names]
+    return tuple(each for arn in arns for each in ((arn,) if arn.endswith("*") else (arn, f"{arn}:*")))
+
+
+def _bucket(at: Place, name: str) -> Use:
+    bucket = f"arn:{at.partition}:s3:::{name}"
+    return Use("s3", OWN, {"bucket": (bucket,), "object": (f"{bucket}/*",)})
+
+
+# The document
+
+
+def _policy(role: str, uses: Iterable[Use]) -> Policy:
+    needed: dict[tuple[str, str], set[str]] = {}
+    conditions: dict[str, Mapping[str, Any]] = {}
+    for action, resource, condition in [one for use in uses for one in _allowed(use)]:
+        key = msgspec.json.encode(condition, order="sorted").decode()
+        conditions[key] = condition
+        needed.setdefault((action, key), set()).add(resource)
+    statements: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for (action, key), resources in sorted(needed.items()):
+        narrowed = (ANY,) if ANY in resources else tuple(sorted(resources))
+        statements.setdefault((narrowed, key), []).append(action)
+    made = [_statement(actions, resources, conditions[key]) for (resources, key), actions in statements.items()]
+    notes = dict.fromkeys(note for use in uses for note in use.notes)
+    return Policy(role, {"Version": "2012-10-17", "Statement": made}, tuple(notes))
+
+
+def _statement(actions: list[str], resources: tuple[str, ...], condition: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"Effect": "Allow", "Action": actions}
+    found["Resource"] = resources[0] if resources == (ANY,) else list(resources)
+    return found | ({"Condition": dict(condition)} if condition else {})
+
+
+def _allowed(use: Use) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Actions, each with a resource and a condition."""
+    if use.feature == "roles":
+        yield from (("sts:AssumeRole", role, {}) for role in use.resources["role"])
+        return
+    for right in FEATURES[use.feature]:
+        for resource in (ANY,) if right.kind == ANY else use.resources[right.kind]:
+            yield from ((name, resource, _condition(right, use.resources)) for name in right.actions)
+    if use.feature == "ecs":
+        yield from (("iam:PassRole", role, PASSED) for role in use.resources["passed"])
+
+
+def _condition(right: Right, resources: Resources) -> dict[str, Any]:
+    def filled(value: str) -> str:
+        return resources[value[1:-1]][0] if value.startswith("{") else value
+
+    return {test: {key: filled(value) for key, value in keys.items()} for test, keys in right.only.items()}

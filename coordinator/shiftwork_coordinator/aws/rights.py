@@ -1,0 +1,82 @@
+"""Which operations of AWS each feature calls, and what IAM lets each of them be narrowed to. The only such table.
+
+`tests/docs/test_rights.py` compares it with the operations that the source names: an operation that is called and not
+listed fails there, and so does one that is listed and not called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from shiftwork_coordinator.aws.errors import action
+
+ANY = "*"
+"""IAM narrows the action to nothing."""
+
+
+class Right(msgspec.Struct, frozen=True):
+    """`kind`: of the resource that the action can be narrowed to, as in its ARN. `only` is IAM's Condition, in which
+    `{kind}` stands for a resource's ARN. `named`: the actions, where they are not called like the operation."""
+
+    service: str
+    operation: str
+    kind: str = ANY
+    only: Mapping[str, Mapping[str, str]] = {}
+    named: tuple[str, ...] = ()
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return self.named or (action(self.service, self.operation),)
+
+
+def _all(service: str, kind: str, *operations: str) -> tuple[Right, ...]:
+    return tuple(Right(service, operation, kind) for operation in operations)
+
+
+FEATURES: Mapping[str, tuple[Right, ...]] = {
+    "elbv2": (
+        *_all("elbv2", "targetgroup", "register_targets", "deregister_targets"),
+        *_all("elbv2", ANY, "describe_target_groups", "describe_target_group_attributes", "describe_target_health"),
+        *_all("elbv2", ANY, "describe_load_balancers", "describe_load_balancer_attributes"),
+    ),
+    "elb": (
+        *_all("elb", "loadbalancer", "register_instances_with_load_balancer"),
+        *_all("elb", "loadbalancer", "deregister_instances_from_load_balancer"),
+        *_all("elb", ANY, "describe_load_balancers", "describe_load_balancer_attributes", "describe_instance_health"),
+    ),
+    "ec2": _all("ec2", ANY, "describe_instances"),
+    "autoscaling": _all("autoscaling", ANY, "describe_auto_scaling_groups"),
+    "autoscaling.suspend": (
+        *_all("autoscaling", "autoScalingGroup", "suspend_processes", "resume_processes"),
+        *_all("autoscaling", "autoScalingGroup", "create_or_update_tags", "delete_tags"),
+    ),
+    "ecs": (
+        *_all("ecs", "service", "describe_services", "update_service_primary_task_set"),
+        *_all("ecs", "service", "tag_resource", "untag_resource"),
+        *_all("ecs", "task-set", "create_task_set", "delete_task_set"),
+        *_all("ecs", ANY, "describe_task_definition"),
+        Right("ecs", "list_tasks", only={"ArnEquals": {"ecs:cluster": "{cluster}"}}),
+        *_all("ecs", "task", "describe_tasks"),
+        *_all("elbv2", ANY, "describe_listeners", "describe_rules", "describe_target_health"),
+        *_all("elbv2", "listener", "modify_listener"),
+        *_all("elbv2", "listener-rule", "modify_rule"),
+        *_all("application-autoscaling", ANY, "describe_scalable_targets"),
+        *_all("application-autoscaling", "scalable-target", "register_scalable_target"),
+    ),
+    "lambda": (
+        *_all("lambda", "function", "get_alias", "update_alias", "get_function_configuration"),
+        *_all("lambda", "function", "list_versions_by_function", "get_provisioned_concurrency_config"),
+    ),
+    "hooks": _all("lambda", "hook", "invoke"),
+    # Composite alarms are told only to those who may describe all alarms.
+    "alarms": _all("cloudwatch", ANY, "describe_alarms"),
+    "s3": (
+        Right("s3", "get_object", "object", named=("s3:GetObject", "s3:GetObjectVersion")),
+        # It needs the same; without the right to list the bucket, what is not there looks forbidden.
+        Right("s3", "head_object", "bucket", named=("s3:ListBucket",)),
+    ),
+    "code": _all("lambda", "function", "update_function_code"),
+    "stacks": _all("cloudformation", "stack", "describe_stacks", "list_stack_resources"),
+}
