@@ -14,8 +14,8 @@ from botocore import xform_name
 from shiftwork_coordinator.aws.rights import FEATURES
 
 SOURCE = Path(__file__).parents[2] / "coordinator" / "shiftwork_coordinator"
-NOT_THE_COORDINATOR = ("lab", "demo", "cli", "aws")
-"""What plays AWS, what asks with the credentials of a person's shell, and what all drivers share."""
+NOT_THE_COORDINATOR = ("lab", "demo", "cli", "aws", "engine", "model")
+"""What plays AWS, what asks with the credentials of a person's shell, what drivers share, and what asks nobody."""
 OWNERS: dict[str, tuple[str, ...]] = {
     "alarms/": ("alarms",),
     "balancers/elb.py": ("elb",),
