@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
 
 from shiftwork_contract.appspec_ecs import Pair
-from shiftwork_coordinator.aws.policy import Policy, policies
+from shiftwork_contract.revision import Revision
+from shiftwork_coordinator.aws.policy import COPIES, Policy, policies
+from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts
+from shiftwork_coordinator.model.rows import Deployment
 from shiftwork_coordinator.model.settings import (
     Alarms,
     AutoScaling,
     Aws,
+    BlueGreen,
     Ecs,
     FunctionHooks,
     GroupSettings,
     Instances,
 )
+from shiftwork_coordinator.scaling_groups import copy_name
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 ELB = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}"
@@ -74,6 +80,28 @@ def test_fleets() -> None:
     }
     held = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=AutoScaling(()), aws=HERE)
     assert set(allowed(own(held))) == {"ec2:DescribeInstances", "autoscaling:DescribeAutoScalingGroups"}
+
+
+def test_blue_green() -> None:
+    prefix = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/"
+    two = GroupSettings(Instances(autoscaling=("blue",)), blue_green=BlueGreen("swap", "green"), aws=HERE)
+    found = allowed(own(two))
+    assert found["autoscaling:UpdateAutoScalingGroup"] == [f"{prefix}blue", f"{prefix}green"]
+    assert not {"autoscaling:CreateAutoScalingGroup", "iam:PassRole", "ec2:RunInstances"} & set(found)
+    policy = own(GroupSettings(Instances(autoscaling=("blue",)), blue_green=BlueGreen(), aws=HERE))
+    found = allowed(policy)
+    assert found["autoscaling:CreateAutoScalingGroup"] == [f"{prefix}blue", f"{prefix}shiftwork-*"]
+    assert found["autoscaling:AttachLoadBalancerTargetGroups"] == found["autoscaling:DeleteAutoScalingGroup"]
+    assert found["iam:PassRole"] == [f"arn:aws:iam::{ACCOUNT}:role/*"]
+    conditions = {s["Action"][0]: s["Condition"] for s in policy.document["Statement"] if "Condition" in s}
+    assert conditions["iam:PassRole"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    assert any("launch template" in note for note in policy.notes)
+
+
+def test_copies_are_called_as_the_policy_says() -> None:
+    config, revision = DeploymentConfig("c", MinimumHealthyHosts("HOST_COUNT", 1)), Revision("sha256:x", "")
+    deployment = Deployment("d-1", 1, "web", "production", "g-1", revision, config, GroupSettings(), 0.0)
+    assert fnmatch(copy_name(deployment), COPIES)
 
 
 def test_a_service() -> None:

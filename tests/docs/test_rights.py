@@ -23,12 +23,15 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fleets/": ("ec2", "autoscaling"),
     "functions.py": ("lambda", "code"),
     "shifters/autoscaling": ("autoscaling", "autoscaling.suspend"),
+    "shifters/blue_green": ("blue_green", "blue_green.copy"),
     "shifters/ecs": ("ecs",),
     "shifters/failures.py": ("ecs",),
     "shifters/forwards.py": ("ecs",),
     "shifters/hook_functions.py": ("hooks",),
     "shifters/lambda_.py": ("lambda",),
+    "shifters/resting.py": ("autoscaling.suspend", "blue_green"),
     "shifters/scaling.py": ("ecs",),
+    "shifters/scaling_": ("blue_green", "blue_green.copy"),
     "sources/s3.py": ("s3",),
     "stacks.py": ("stacks",),
 }
@@ -47,14 +50,23 @@ def operations() -> dict[str, set[str]]:
     return found
 
 
+def words(tree: ast.AST) -> Iterator[str]:
+    """All words of a module, and those that it puts together of a beginning and another word."""
+    plain = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    joined = [node.values[0] for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and len(node.values) > 1]
+    starts = [first.value for first in joined if isinstance(first, ast.Constant) and str(first.value).endswith("_")]
+    yield from plain
+    yield from (f"{start}{word}" for start in starts for word in plain)
+
+
 def called(text: str) -> Iterator[tuple[set[str], str]]:
     """Operations that a module names, as words or as methods of clients, with the services that may be meant."""
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    yield from ((operations()[word], word) for word in words(tree) if word in operations())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            words = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-            yield from (({a}, b) for a, b in pairwise(words) if a in operations().get(b, ()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in operations():
-            yield operations()[node.value], node.value
+            said = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            yield from (({a}, b) for a, b in pairwise(said) if a in operations().get(b, ()))
         if "import boto3" in text and isinstance(node, ast.Attribute) and node.attr in operations():
             yield operations()[node.attr], node.attr
 
@@ -89,4 +101,6 @@ def test_an_operation_that_is_not_listed_is_found() -> None:
     assert unlisted("fleets/ec2.py", 'operation = "terminate_instances"') == {"terminate_instances"}
     assert unlisted("balancers/elbv2.py", 'await ask("elbv2", "register_targets")') == set()
     assert unlisted("balancers/elb.py", 'await ask("elbv2", "register_targets")') == {"register_targets"}
+    joined = 'await ask("ec2", f"terminate_{what}"); what = "instances"'
+    assert unlisted("fleets/ec2.py", joined) == {"terminate_instances"}
     assert unlisted("new.py", 'await ask("elbv2", "register_targets")') == {"register_targets"}

@@ -11,19 +11,24 @@ from typing import Any
 
 import msgspec
 
-from shiftwork_coordinator.aws.rights import ANY, FEATURES, Right
+from shiftwork_coordinator.aws.rights import ALSO, ANY, FEATURES
 from shiftwork_coordinator.balancers import placed
 from shiftwork_coordinator.model.settings import GroupSettings
 
 OWN = ""
 """The coordinator's own identity, as no role."""
 Resources = Mapping[str, tuple[str, ...]]
-PASSED = {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
 FUNCTIONS = (
     "functions are named by AppSpecs, which a policy cannot know: narrow `function:*` to the functions of these groups"
 )
+COPIES = "shiftwork-*"
+"""What copies of Auto Scaling groups are called."""
 HOOKS = "hook functions that AppSpecs name are taken to be called CodeDeployHook_*, as CodeDeploy wants it"
 ROLES = "task definitions name the roles that tasks get: narrow `role/*` to those"
+TEMPLATES = (
+    "what is launched stands in the launch template: narrow ec2:RunInstances to what it names, and `role/*` to the role"
+    " of its instance profile"
+)
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -81,11 +86,8 @@ def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iter
     if group.instances.in_ec2:
         yield Use("ec2", role)
     if group.instances.autoscaling:
-        names = [f"autoScalingGroup:*:autoScalingGroupName/{name}" for name in group.instances.autoscaling]
-        groups = {"autoScalingGroup": tuple(at.arn("autoscaling", name) for name in names)}
         yield Use("autoscaling", role)
-        if group.autoscaling.suspend:
-            yield Use("autoscaling.suspend", role, groups)
+        yield from _scaling(group, at)
     if group.ecs is not None:
         yield _service(group, at)
     if group.platform == "Lambda":
@@ -99,6 +101,25 @@ def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iter
         yield Use("hooks", role, {"hook": _functions(at, named or ["CodeDeployHook_*"])}, notes)
     if group.alarms.cloudwatch:
         yield Use("alarms", group.alarms.role_arn)
+
+
+def _scaling(group: GroupSettings, at: Place) -> Iterator[Use]:
+    role, names = group.aws.role_arn, group.instances.autoscaling
+    if group.blue_green is None:
+        if group.autoscaling.suspend:
+            yield Use("autoscaling.suspend", role, _named(at, names))
+        return
+    copied = group.blue_green.green == "copy"
+    both = _named(at, [*names, COPIES if copied else group.blue_green.standby])
+    yield Use("blue_green", role, both)
+    if copied:
+        passed = {"passed": (at.arn("iam", "role/*", region=False),)}
+        yield Use("blue_green.copy", role, {**both, **passed}, (TEMPLATES,))
+
+
+def _named(at: Place, groups: Iterable[str]) -> Resources:
+    arns = [at.arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{name}") for name in groups]
+    return {"autoScalingGroup": tuple(arns)}
 
 
 def _balancers(group: GroupSettings, account: str) -> Iterator[Use]:
@@ -180,14 +201,18 @@ def _allowed(use: Use) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         yield from (("sts:AssumeRole", role, {}) for role in use.resources["role"])
         return
     for right in FEATURES[use.feature]:
-        for resource in (ANY,) if right.kind == ANY else use.resources[right.kind]:
-            yield from ((name, resource, _condition(right, use.resources)) for name in right.actions)
-    if use.feature == "ecs":
-        yield from (("iam:PassRole", role, PASSED) for role in use.resources["passed"])
+        for name in right.actions:
+            yield from ((name, arn, _filled(right.only, use)) for arn in _on(right.kind, use))
+    for also in ALSO.get(use.feature, ()):
+        yield from ((also.action, arn, _filled(also.only, use)) for arn in _on(also.kind, use))
 
 
-def _condition(right: Right, resources: Resources) -> dict[str, Any]:
+def _on(kind: str, use: Use) -> tuple[str, ...]:
+    return (ANY,) if kind == ANY else use.resources[kind]
+
+
+def _filled(only: Mapping[str, Mapping[str, str]], use: Use) -> dict[str, Any]:
     def filled(value: str) -> str:
-        return resources[value[1:-1]][0] if value.startswith("{") else value
+        return use.resources[value[1:-1]][0] if value.startswith("{") else value
 
-    return {test: {key: filled(value) for key, value in keys.items()} for test, keys in right.only.items()}
+    return {test: {key: filled(value) for key, value in keys.items()} for test, keys in only.items()}

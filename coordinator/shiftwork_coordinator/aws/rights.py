@@ -31,6 +31,14 @@ class Right(msgspec.Struct, frozen=True):
         return self.named or (action(self.service, self.operation),)
 
 
+class Also(msgspec.Struct, frozen=True):
+    """An action that AWS wants allowed beside those of the operations that are called."""
+
+    action: str
+    kind: str = ANY
+    only: Mapping[str, Mapping[str, str]] = {}
+
+
 def _all(service: str, kind: str, *operations: str) -> tuple[Right, ...]:
     return tuple(Right(service, operation, kind) for operation in operations)
 
@@ -51,6 +59,24 @@ FEATURES: Mapping[str, tuple[Right, ...]] = {
     "autoscaling.suspend": (
         *_all("autoscaling", "autoScalingGroup", "suspend_processes", "resume_processes"),
         *_all("autoscaling", "autoScalingGroup", "create_or_update_tags", "delete_tags"),
+    ),
+    "blue_green": (
+        *_all("autoscaling", ANY, "describe_auto_scaling_groups", "describe_scaling_activities", "describe_policies"),
+        *_all("autoscaling", ANY, "describe_scheduled_actions", "describe_lifecycle_hooks"),
+        *_all("autoscaling", ANY, "describe_notification_configurations", "describe_instance_refreshes"),
+        *_all("autoscaling", "autoScalingGroup", "suspend_processes", "resume_processes"),
+        *_all("autoscaling", "autoScalingGroup", "create_or_update_tags", "delete_tags"),
+        *_all("autoscaling", "autoScalingGroup", "update_auto_scaling_group", "set_instance_protection"),
+        *_all("autoscaling", "autoScalingGroup", "attach_load_balancer_target_groups", "attach_load_balancers"),
+        *_all("autoscaling", "autoScalingGroup", "detach_load_balancer_target_groups", "detach_load_balancers"),
+        *_all("autoscaling", "autoScalingGroup", "detach_traffic_sources"),
+    ),
+    "blue_green.copy": (
+        *_all("autoscaling", ANY, "describe_account_limits"),
+        *_all("autoscaling", "autoScalingGroup", "create_auto_scaling_group", "delete_auto_scaling_group"),
+        *_all("autoscaling", "autoScalingGroup", "put_scaling_policy", "put_scheduled_update_group_action"),
+        *_all("autoscaling", "autoScalingGroup", "put_lifecycle_hook", "put_notification_configuration"),
+        *_all("autoscaling", "autoScalingGroup", "enable_metrics_collection", "put_warm_pool"),
     ),
     "ecs": (
         *_all("ecs", "service", "describe_services", "update_service_primary_task_set"),
@@ -79,4 +105,14 @@ FEATURES: Mapping[str, tuple[Right, ...]] = {
     ),
     "code": _all("lambda", "function", "update_function_code"),
     "stacks": _all("cloudformation", "stack", "describe_stacks", "list_stack_resources"),
+}
+
+ALSO: Mapping[str, tuple[Also, ...]] = {
+    "ecs": (Also("iam:PassRole", "passed", {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}),),
+    # Whoever makes a group with a launch template must be allowed what the template does.
+    "blue_green.copy": (
+        Also("ec2:RunInstances"),
+        Also("ec2:CreateTags", only={"StringEquals": {"ec2:CreateAction": "RunInstances"}}),
+        Also("iam:PassRole", "passed", {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}),
+    ),
 }
