@@ -380,6 +380,7 @@ class AwsRig(Rig):
         super().__init__()
         self.kind, self.settings = kind, settings
         self.account = Account().settled()
+        self.account.pools["web"].delay = 80
         self.servers = elb_account.servers(self.account)
         self.by_id = {server.cloud_id: self.apps[server.instance] for server in self.servers}
         self.account.probe = lambda id: self.by_id[id].probe()

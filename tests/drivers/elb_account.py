@@ -69,14 +69,14 @@ class Instance:
 
 @dataclass
 class Member:
-    """A target, or an instance of a classic balancer. `leaving`: when it will be gone. Requests still reach it until
-    the first look after it was taken out: not all of AWS's nodes know at once."""
+    """A target, or an instance of a classic balancer. `leaving`: when it will be gone. Until `late` requests still
+    reach it: not all of AWS's nodes know at once."""
 
     state: str = "initial"
     passed: int = 0
     failed: int = 0
     leaving: float | None = None
-    late: bool = False
+    late: float = 0.0
     looks: int = 0
 
     def check(self, passes: bool, needed: int, fails: int) -> None:
@@ -164,7 +164,7 @@ class Account:
         members = self.pools[pool].members
         staying = {key: m for key, m in members.items() if m.leaving is None}
         healthy = [key for key, m in staying.items() if m.state == "healthy"]
-        able = sorted(healthy or staying) + sorted(key for key, m in members.items() if m.late)
+        able = sorted(healthy or staying) + sorted(key for key, m in members.items() if self.now < m.late)
         if not able:
             raise Unavailable("503: no target is in")
         self._turn += 1
@@ -183,7 +183,6 @@ class Account:
             if member.leaving is not None:
                 if self.now >= member.leaving:
                     del pool.members[key]
-                member.late = False
                 continue
             if self._idle(pool, key[0]):
                 continue
@@ -205,7 +204,7 @@ class Account:
             if self._idle(pool, key[0]):
                 del pool.members[key]
             else:
-                member.leaving, member.late = self.now + pool.delay, True
+                member.leaving, member.late = self.now + pool.delay, self.now + pool.delay / 2
 
     def _join(self, pool: Pool, key: tuple[str, int]) -> None:
         member = pool.members.get(key)
