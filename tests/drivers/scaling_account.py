@@ -70,7 +70,8 @@ def group(name: str, **fields: Any) -> dict[str, Any]:
 class Account:
     """`launch_after`: how often a group is looked at before an instance is in service. `fails`: why none ever starts.
     `denied`: operations that are refused. `lost_at`: which change is made but its answer lost. `leaks`: instances that
-    AWS by itself sent requests to. `cut`: those terminated while requests were sent to them."""
+    AWS by itself sent requests to. `cut`: those terminated while requests were sent to them. `judges`: it calls
+    unhealthy, for good, what a load balancer of the group does not send to."""
 
     def __init__(self, *groups: dict[str, Any], healthy: int = 3) -> None:
         self.made = 0
@@ -79,6 +80,7 @@ class Account:
         self.tables: dict[str, dict[str, list[Any]]] = {}
         self.activities: dict[str, list[Any]] = {}
         self.launch_after, self.fails, self.quota = 0, "", 500
+        self.judges = False
         self.refreshes: list[str] = []
         self.denied: set[str] = set()
         self.changes: list[str] = []
@@ -166,8 +168,20 @@ class Account:
                 instance["LifecycleState"] = "InService"
                 self._activity(name, "Successful", "")
                 self._register(name, [instance["InstanceId"]])
+        if self.judges:
+            self._judge(name)
         if self.fails and len(one["Instances"]) < one["DesiredCapacity"]:
             self._launch(name)
+
+    def _judge(self, name: str) -> None:
+        one = self.groups[name]
+        for i in [i for i in one["Instances"] if i["LifecycleState"] == "InService"]:
+            sent_to = all(i["InstanceId"] in self.traffic[b] for b in one["TargetGroupARNs"] + one["LoadBalancerNames"])
+            if not sent_to and "HealthCheck" not in self.resting(name):
+                i["HealthStatus"] = "Unhealthy"
+            if i["HealthStatus"] == "Unhealthy" and "ReplaceUnhealthy" not in self.resting(name):
+                self._terminate(name, i)
+        self._scale(name)
 
     def _register(self, name: str, ids: list[str]) -> None:
         if "AddToLoadBalancer" in self.resting(name):

@@ -23,8 +23,8 @@ A = Arrangement
 REAL = asking.of
 COPY = ScalingGroup("autoscaling:web", "web", "d-1", "web-d-1", True)
 SWAP = ScalingGroup("autoscaling:web", "web", "d-1", "web-b")
-FOUR = ["AZRebalance", "AlarmNotification", "ReplaceUnhealthy", "ScheduledActions"]
-ALL = ["AZRebalance", "AddToLoadBalancer", "AlarmNotification", "ReplaceUnhealthy", "ScheduledActions"]
+FIVE = ["AZRebalance", "AlarmNotification", "HealthCheck", "ReplaceUnhealthy", "ScheduledActions"]
+ALL = sorted([*FIVE, "AddToLoadBalancer"])
 HELD = ["create_or_update_tags", "suspend_processes"]
 LET_GO = ["resume_processes", "delete_tags"]
 COPIED = [
@@ -321,10 +321,29 @@ async def test_what_rests_meanwhile(make: Any, kind: str) -> None:
     account = make(kind)
     await so_far(account, driver(), KINDS[kind], 1)
     rests = {name: one["rests"] for name, one in account.stands().items()}
-    assert rests == {"web": FOUR, KINDS[kind].replacement: ALL}
+    assert rests == {"web": FIVE, KINDS[kind].replacement: ALL}
     await asserted(driver(), KINDS[kind], A.PROMOTED)
     rests = {name: one["rests"] for name, one in account.stands().items()}
     assert rests == {"web": ALL, KINDS[kind].replacement: []}
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_nobody_is_replaced_for_having_been_out_of_traffic(make: Any, kind: str, back: bool) -> None:
+    account, one = make(kind), KINDS[kind]
+    account.move(there=account.ids("web"), gone=[])
+    account.judges = True
+    await so_far(account, driver(), one, 2 if back else 1)
+    blue, green = account.ids("web"), account.ids(one.replacement)
+    if back:
+        await given_back(account, driver(), one)
+    else:
+        for wanted in (A.PROMOTED, A.RETIRED):
+            await asserted(driver(), one, wanted)
+    names = ["web", one.replacement]
+    for _ in range(2):
+        account.describe_auto_scaling_groups(names)
+    left = {name: account.ids(name) for name in account.stands()}
+    assert {name: ids for name, ids in left.items() if ids} == ({"web": blue} if back else {one.replacement: green})
 
 
 async def test_a_replacement_launches_whatever_is_to_rest(make: Any, kind: str) -> None:

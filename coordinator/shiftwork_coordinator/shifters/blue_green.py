@@ -25,7 +25,7 @@ from shiftwork_coordinator.shifters import (
 )
 from shiftwork_coordinator.shifters.failures import told
 from shiftwork_coordinator.shifters.resting import CODE, Group, name_of, suspended
-from shiftwork_coordinator.shifters.scaling_pair import GREEN, MARK, REGISTERS, Pair, healthy, units
+from shiftwork_coordinator.shifters.scaling_pair import MARK, REGISTERS, Pair, healthy, units
 
 MOST_FAILED = 3
 """Launches that failed one after the other, after which a replacement is given up."""
@@ -39,8 +39,7 @@ class BlueGreen:
         self._ask = asking.of(settings.aws)
         self._settings = settings
         self._keep = settings.originals.then == "keep"
-        self._blue = settings.autoscaling.suspend
-        self._green = [name for name in dict.fromkeys((*GREEN, *self._blue)) if name != "Launch"]
+        self._suspend = settings.autoscaling.suspend
 
     async def check(self, resources: Sequence[ScalingGroup], *, gradual: bool = False) -> Sequence[Problem]:
         return await blue_green_check.problems(self._ask, self._settings, resources)
@@ -70,10 +69,10 @@ class BlueGreen:
             await (self._copy(now, old) if now.one.copied else self._take(now))
             now = await scaling_asking.look(self._ask, now.one)
         new = _there(now.replacement, now.one.replacement)
-        await resting.hold(self._ask, new, now.one.token, self._green, self._for_good(now))
+        await resting.hold(self._ask, new, now.one.token, scaling_pair.green(self._suspend), self._for_good(now))
         if now.one.copied and not now.sized:
             await self._complete(old, new, late=False)
-        await resting.hold(self._ask, old, now.one.token, self._blue)
+        await resting.hold(self._ask, old, now.one.token, scaling_pair.blue(self._suspend))
         if not now.sized:
             await scaling_changes.update(self._ask, new, **scaling_pair.size(old))
 
@@ -90,7 +89,7 @@ class BlueGreen:
         if resting.held_for(old, one.token):
             raise _gone(one.replacement)
         scaling_pair.size(old)
-        rest = [name for name in self._green if name not in self._for_good(now)]
+        rest = [name for name in scaling_pair.green(self._suspend) if name not in self._for_good(now)]
         tags = [(MARK, one.token), *([(resting.NOTE, " ".join([one.token, *rest]))] if rest else [])]
         made = scaling_copy.creation(old, one.replacement, tags)
         await self._ask("autoscaling", "create_auto_scaling_group", **made)
@@ -123,7 +122,7 @@ class BlueGreen:
             await self._complete(old, new, late=True)
         await scaling_changes.update(self._ask, new, **scaling_pair.final(now.one, old))
         await resting.let_go(self._ask, new, now.one.token)
-        await resting.hold(self._ask, old, now.one.token, [*self._blue, REGISTERS])
+        await resting.hold(self._ask, old, now.one.token, [*scaling_pair.blue(self._suspend), REGISTERS])
 
     async def _retire(self, now: Pair) -> None:
         if not now.ours:
@@ -190,7 +189,7 @@ class BlueGreen:
         return ShiftReading(None, not why, self._holds(now), fatal, why, members)
 
     def _holds(self, now: Pair) -> frozenset[Arrangement]:
-        return scaling_pair.holds(now, set(self._blue), set(self._green), keep=self._keep)
+        return scaling_pair.holds(now, self._suspend, keep=self._keep)
 
     async def _unready(self, now: Pair) -> tuple[str, bool]:
         """Why the replacement cannot take traffic, and whether it never will. Its launches are watched until it has

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,10 +16,23 @@ MARK = "shiftwork:replacement"
 """A tag of the replacement: `<deployment>`, and for one that stood already `<deployment> <its maximum before> <its last
 scaling activity before>`. It is the first that is written and the last that goes."""
 REGISTERS = "AddToLoadBalancer"
-GREEN = (REGISTERS, "AlarmNotification", "ScheduledActions")
-"""Processes of a replacement that rest until it is promoted: nothing sends requests to what has no revision yet."""
+JUDGES = "HealthCheck"
+GREEN = (REGISTERS, "AlarmNotification", "ScheduledActions", JUDGES)
+"""Processes of a replacement that rest until it is promoted: nothing sends requests to what has no revision yet, and
+nothing holds that against it."""
 DELETING = "Delete in progress"
 LEAVING = ("Terminating", "Terminated", "Detaching", "Detached")
+
+
+def blue(suspend: Sequence[str]) -> tuple[str, ...]:
+    """Processes of the original that rest: whatever is called unhealthy while it is out of traffic, or comes back to
+    it, would be called so until it is replaced, which is what ReplaceUnhealthy does when it is resumed."""
+    judged = (JUDGES,) if "ReplaceUnhealthy" in suspend and JUDGES not in suspend else ()
+    return (*suspend, *judged)
+
+
+def green(suspend: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in dict.fromkeys((*GREEN, *suspend)) if name != "Launch")
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -124,11 +137,10 @@ def balancers(group: Group) -> dict[str, list[str]]:
     return {"TargetGroupARNs": list(groups), "LoadBalancerNames": list(group.get("LoadBalancerNames") or ())}
 
 
-def holds(now: Pair, blue: set[str], green: set[str], *, keep: bool) -> frozenset[Arrangement]:
-    """The arrangements that are in force. `blue` and `green` are the processes that are to rest on the original and on
-    the replacement."""
+def holds(now: Pair, suspend: Sequence[str], *, keep: bool) -> frozenset[Arrangement]:
+    """The arrangements that are in force. `suspend` is what the group's settings name."""
     found = {
-        Arrangement.PROVISIONED: _provisioned(now, blue, green),
+        Arrangement.PROVISIONED: _provisioned(now, set(blue(suspend)), set(green(suspend))),
         Arrangement.PROMOTED: _promoted(now),
         Arrangement.RETIRED: now.replacement is not None and _let_go(now) and _retired(now, keep=keep),
         Arrangement.ABANDONED: _let_go(now),
@@ -136,11 +148,11 @@ def holds(now: Pair, blue: set[str], green: set[str], *, keep: bool) -> frozense
     return frozenset(one for one, held in found.items() if held)
 
 
-def _provisioned(now: Pair, blue: set[str], green: set[str]) -> bool:
+def _provisioned(now: Pair, of_old: set[str], of_new: set[str]) -> bool:
     old, new = now.original, now.replacement
     if old is None or new is None or not now.ours or not now.sized:
         return False
-    rest = blue <= suspended(old) and green <= suspended(new)
+    rest = of_old <= suspended(old) and of_new <= suspended(new)
     return rest and units(healthy(new)) >= new["DesiredCapacity"]
 
 
