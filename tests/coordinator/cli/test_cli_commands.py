@@ -103,6 +103,22 @@ async def test_plan_prints_batches_steps_and_problems(fake, cli):
     ran = await cli("plan", "web/production", "--revision", "sha256:ab", "--parameter", "WORKERS=8")
     assert "parameters: WORKERS=8 NOTE=red\n" in ran.out
     assert fake.bodies("POST", "/v1/plan")[-1]["parameters"] == {"WORKERS": "8"}
+    ids = [f"i-{n:017x}" for n in range(3)]
+    found = [
+        {
+            "instance": "web-1",
+            "instanceId": ids[0],
+            "zone": "eu-west-1a",
+            "autoScalingGroup": "web",
+            "state": "running",
+        },
+        {"instance": ids[1], "instanceId": ids[1], "zone": "eu-west-1a", "autoScalingGroup": "web", "state": "running"},
+        {"instance": "web-3", "instanceId": ids[2], "zone": "", "autoScalingGroup": "", "state": "stopped"},
+        {"instance": "rack-1", "instanceId": "", "zone": "", "autoScalingGroup": "", "state": ""},
+    ]
+    fake.on("POST", "/v1/plan", plan | {"instances": found})
+    lines = (await cli("plan", "web/production", "--revision", "sha256:ab")).out.splitlines()
+    assert lines[2:4] == [f"instances: web-3 ({ids[2]})", f"web in eu-west-1a: web-1 ({ids[0]}), {ids[1]}"]
     fake.on("POST", "/v1/plan", plan | {"problems": [{"message": "unknown backend", "fatal": True}]})
     ran = await cli("plan", "web/production", "--revision", "sha256:ab", "--output", "json")
     assert ran.code == 2

@@ -280,3 +280,19 @@ def test_originals_that_are_ended_in_the_end_are_no_news() -> None:
     world.until(lambda d: any(r.code == "ORIGINALS" for r in d.reasons))
     world.snapshot = replace(world.snapshot, gone=dict.fromkeys(BLUE, "terminated"))
     assert world.end().status is D.SUCCEEDED and world.statuses(BLUE) == {T.SUCCEEDED}
+
+
+def test_replacements_that_vanish_after_they_took_over_give_back_to_the_originals() -> None:
+    world = World(originals=Originals(keep_for=100.0))
+    world.until(lambda d: any(r.code == "ORIGINALS" for r in d.reasons))
+    world.snapshot = replace(world.snapshot, gone=dict.fromkeys(GREEN, "terminated"))
+    ended = world.end()
+    assert (ended.status, world.serving) == (D.FAILED, set(BLUE))
+
+
+def test_an_original_that_is_stopped_on_its_way_out_is_not_asked_back() -> None:
+    world = World()
+    world.until(lambda d: any(t.instance == "blue-1" and t.traffic == "out" for t in d.targets))
+    world.snapshot = replace(world.snapshot, gone={"blue-1": "stopped"})
+    assert world.end().status is D.SUCCEEDED
+    assert world.snapshot.targets["blue-1"].traffic == "" and "+blue-1" not in world.log
