@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -87,13 +88,19 @@ def forget() -> None:
         _clients.clear()
 
 
+def region_here() -> str | None:
+    """What the environment says in the variable that AWS's other tools heed; boto3 knows AWS_DEFAULT_REGION alone."""
+    return os.environ.get("AWS_REGION") or None
+
+
 def _made(service: str, region: str, role_arn: str, read_limit: float, attempts: int) -> Any:
     import boto3
     from botocore.config import Config
 
-    session = boto3.Session(region_name=region or None)
+    where = region or region_here()
+    session = boto3.Session(region_name=where)
     if role_arn:
-        session = boto3.Session(botocore_session=_assumed(session, role_arn), region_name=region or None)
+        session = boto3.Session(botocore_session=_assumed(session, role_arn), region_name=where)
     retries = {"mode": "adaptive", "total_max_attempts": attempts}
     limits = {"connect_timeout": CONNECT_LIMIT, "read_timeout": read_limit, "tcp_keepalive": True}
     return session.client(service, config=Config(retries=retries, user_agent_extra="shiftwork", **limits))

@@ -14,7 +14,7 @@ from shiftwork_coordinator.ports import Member
 PAGE = 1000
 IN_A_FILTER = 200
 """Values that EC2 takes in one request's filters."""
-READ_LIMIT = 10.0
+READ_LIMIT = 20.0
 """Seconds for a page, which may be megabytes."""
 GROUP_TAG = "aws:autoscaling:groupName"
 THERE: Filter = ("instance-state-name", ("pending", "running", "stopping", "stopped"))

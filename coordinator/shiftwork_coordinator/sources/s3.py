@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_contract.place import S3Object, place_of
 from shiftwork_contract.revision import BundleType, Revision
+from shiftwork_coordinator.aws.clients import region_here
 
 VALID_FOR = 900
 """Seconds for which a download may begin with what `presign` returns; it may then take as long as it does."""
@@ -61,7 +62,7 @@ class S3:
                 from botocore.config import Config
 
                 config = Config(signature_version="s3v4", connect_timeout=10, read_timeout=60)
-                self._made = boto3.client("s3", config=config)
+                self._made = boto3.client("s3", region_name=region_here(), config=config)
             return self._made
 
 
