@@ -67,8 +67,8 @@ class Reading(msgspec.Struct, frozen=True):
     balancer cannot count. `generation` names the balancer's process and configuration: two readings prove something
     together only when it is equal; empty = it has none. `out_by` is set where the balancer itself tells that somebody
     other than us took the server out ("configuration"); an empty one proves nothing. `lasts`: seconds that the
-    balancer's own configuration may keep it in this state, such as a deregistration delay; the group's limits come on
-    top. `detail` is for people.
+    balancer's own configuration may keep it in this state, or on its way there, such as a deregistration delay; the
+    group's limits come on top. `detail` is for people.
     """
 
     state: TrafficState

@@ -63,7 +63,7 @@ def asked(account: Account, *operations: str) -> list[int]:
         ({"State": "unhealthy", "Reason": "Target.Timeout"}, S.UNHEALTHY, 150),
         ({"State": "unhealthy.draining"}, S.UNHEALTHY, 150),
         ({"State": "draining", "Reason": "Target.DeregistrationInProgress"}, S.DRAINING, 300),
-        ({"State": "unused", "Reason": "Target.NotRegistered"}, S.ABSENT, 0),
+        ({"State": "unused", "Reason": "Target.NotRegistered"}, S.ABSENT, 300),
         ({"State": "unused", "Reason": "Target.NotInUse"}, S.UNHEALTHY, 0),
         ({"State": "unused", "Reason": "Target.InvalidState"}, S.UNHEALTHY, 0),
         ({"State": "unused", "Reason": "Target.IpUnusable"}, S.UNHEALTHY, 0),
@@ -107,7 +107,7 @@ def test_each_state_of_a_classic_instance_in_our_words(state: str, description: 
     found = elb.reading(elb.Balancer("old", 30, 10, 300.0, True), {"State": state, "Description": description})
     assert found.state is ours
     assert description == "N/A" or description in found.detail
-    assert found.lasts == {S.DRAINING: 300, S.STARTING: 300, S.UNHEALTHY: 300, S.UNKNOWN: 300}.get(ours, 0)
+    assert found.lasts == (0 if ours is S.HEALTHY else 300)
 
 
 # Out and in
@@ -138,7 +138,7 @@ async def test_an_instance_is_out_when_it_is_out_of_all_groups() -> None:
     }
     seen = [await state(made, first) for _ in range(4)]  # each lets 10 s go by for each group
     assert [one.state for one in seen] == [S.DRAINING] * 3 + [S.ABSENT]
-    assert [one.lasts for one in seen] == [70, 70, 70, 0]
+    assert [one.lasts for one in seen] == [70] * 4
     assert "api: unused" in seen[-1].detail
 
 

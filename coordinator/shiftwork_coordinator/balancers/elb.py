@@ -200,20 +200,20 @@ def _look(balancer: Balancer, health: Health | ShiftworkError, server: Server) -
 
 def reading(balancer: Balancer, told: Mapping[str, str] | None) -> Reading:
     """None = AWS does not know it as one of the balancer's, nor as an instance that runs."""
+    delay = balancer.delay or 0.0
     if told is None:
-        return Reading(TrafficState.ABSENT, detail=f"{balancer.name}: not registered")
+        return Reading(TrafficState.ABSENT, detail=f"{balancer.name}: not registered", lasts=delay)
     state, why = told.get("State", ""), told.get("Description", "")
     shown = f"{balancer.name}: {state}" + (f" ({why})" if why not in ("", "N/A") else "")
     if "deregistration currently in progress" in why:
-        delay = balancer.delay or 0.0
         detail = f"{shown}; connections are drained for at most {delay:g} s"
         return Reading(TrafficState.DRAINING, detail=detail, lasts=delay)
     if "not currently registered" in why:
-        return Reading(TrafficState.ABSENT, detail=shown)
+        return Reading(TrafficState.ABSENT, detail=shown, lasts=delay)
     if state == "InService":
         return Reading(TrafficState.HEALTHY, detail=shown)
     if state != "OutOfService":
-        return Reading(TrafficState.UNKNOWN, detail=shown, lasts=max(balancer.delay or 0, balancer.checked_for))
+        return Reading(TrafficState.UNKNOWN, detail=shown, lasts=max(delay, balancer.checked_for))
     checks = f"healthy after {balancer.passes} passed checks, one each {balancer.interval:g} s"
     starts = any(text in why for text in STARTING)
     kind = TrafficState.STARTING if starts else TrafficState.UNHEALTHY

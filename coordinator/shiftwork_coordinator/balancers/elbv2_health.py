@@ -28,7 +28,7 @@ def reading(group: Group, told: Mapping[str, str], draining_is_out: bool = False
             detail = f"{shown}; the deregistration delay is {group.delay:g} s"
             return Reading(TrafficState.DRAINING, detail=detail, lasts=group.delay)
         case "unused" if reason == "Target.NotRegistered":
-            return Reading(TrafficState.ABSENT, detail=shown)
+            return Reading(TrafficState.ABSENT, detail=shown, lasts=group.delay)
         case "unused":
             # Registered, and gets nothing until a person changes something: no check will ever pass.
             return Reading(TrafficState.UNHEALTHY, detail=f"{shown}; {remedy(reason)}")

@@ -203,7 +203,7 @@ def _out(draft: Draft, target: Target) -> Outcome:
     if problem:
         return _not_yet(draft, target, problem, traffic.own_time(seen))
     why, requests = traffic.not_quiet(draft, target, seen, asked_at)
-    return _not_quiet(draft, target, why, requests) if why else DONE
+    return _not_quiet(draft, target, why, requests, traffic.own_time(seen)) if why else DONE
 
 
 def _not_yet(draft: Draft, target: Target, problem: str, own_time: float = 0.0) -> Outcome:
@@ -215,9 +215,9 @@ def _not_yet(draft: Draft, target: Target, problem: str, own_time: float = 0.0) 
     return WAIT
 
 
-def _not_quiet(draft: Draft, target: Target, why: str, requests: int) -> Outcome:
+def _not_quiet(draft: Draft, target: Target, why: str, requests: int, own_time: float) -> Outcome:
     quiet = draft.deployment.settings.quiet
-    until = target.traffic_since + quiet.at_most
+    until = target.traffic_since + quiet.at_most + own_time
     if draft.now < until:
         draft.wait("QUIET", why, target.instance, since=target.traffic_since, until=until)
         return WAIT

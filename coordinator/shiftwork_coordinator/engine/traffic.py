@@ -58,7 +58,7 @@ def readings_since(draft: Draft, target: Target, since: float) -> dict[str, Traf
 
 
 def own_time(seen: Mapping[str, TrafficSeen]) -> float:
-    """Seconds that the balancers' own configuration may take until they show what is awaited."""
+    """Seconds that the balancers' own configuration may take, or took, until they show what is awaited."""
     return max((s.last.lasts for s in seen.values()), default=0.0)
 
 
