@@ -140,7 +140,7 @@ class Account:
         if self.fails:
             return self._activity(name, "Failed", self.fails)
         self.groups[name]["Instances"].append({
-            "InstanceId": f"i-{self.made}", "LifecycleState": "Pending", "HealthStatus": "Healthy", "looks": 0,
+            "InstanceId": f"i-{self.made:08}", "LifecycleState": "Pending", "HealthStatus": "Healthy", "looks": 0,
             "ProtectedFromScaleIn": bool(self.groups[name].get("NewInstancesProtectedFromScaleIn")),
         })  # fmt: skip
         return None
