@@ -11,7 +11,7 @@ import msgspec
 
 from shiftwork_coordinator.demo import report
 from shiftwork_coordinator.demo.invocations import Invocation
-from shiftwork_coordinator.demo.report import Requests, ShiftReport
+from shiftwork_coordinator.demo.report import AwsReport, Requests, ShiftReport
 from shiftwork_coordinator.demo.split import Step, steps
 from shiftwork_coordinator.demo.stage import Stage, View
 from shiftwork_coordinator.lab.aws import sample
@@ -41,6 +41,12 @@ def calls(lab: Lab) -> list[Recorded]:
     """The coordinator's, in order."""
     with urllib.request.urlopen(f"{lab.aws_url}/_lab/calls?by=shiftwork", timeout=10.0) as answer:
         return msgspec.json.decode(answer.read(), type=list[Recorded])
+
+
+def forget(lab: Lab) -> None:
+    """What was called before."""
+    asked = urllib.request.Request(f"{lab.aws_url}/_lab/calls", method="DELETE")
+    urllib.request.urlopen(asked, timeout=10.0).close()
 
 
 def reported(stage: Stage, view: View, found: Sequence[Invocation], back: float | None = None) -> FunctionReport:
@@ -100,7 +106,7 @@ def lines(whole: FunctionReport) -> tuple[str, ...]:
     )
 
 
-def called(whole: FunctionReport) -> str:
+def called(whole: AwsReport) -> str:
     counted = Counter(call.operation for call in whole.aws_calls)
     return f"AWS calls    {', '.join(f'{count} {name}' for name, count in counted.most_common())}"
 

@@ -10,7 +10,6 @@ from shiftwork_coordinator.demo.stage import Stage, View
 from shiftwork_coordinator.demo.tally import Result
 from shiftwork_coordinator.demo.wire import Failed, one_answer
 from shiftwork_coordinator.lab import application
-from shiftwork_coordinator.lab.plan import Lab
 from shiftwork_coordinator.model.config import PREDEFINED, full_name
 
 STATUSES = ["Succeeded", "Succeeded", "Failed", "Succeeded"]
@@ -35,7 +34,9 @@ def _shown(stage: Stage, views: list[View], result: Result) -> Shown:
     rollback = report.deployment(views[-1], rollback_of=made[-1].deployment_id)
     least = report.least_in_service(views[1:], result)
     instances = len(stage.lab.instances)
-    whole = Report(stage.lab.runtime, instances, (*made, rollback), report.requests(result), least, _serving(stage.lab))
+    whole = Report(
+        stage.lab.runtime, instances, (*made, rollback), report.requests(result), least, serving(stage.lab.balancer_url)
+    )
     floor = PREDEFINED[full_name(application.CONFIG)].minimum_healthy_hosts.of(instances)
     batches = {view["deploymentId"]: int(view.get("batches") or 0) for view in views}
     return Shown(
@@ -45,10 +46,10 @@ def _shown(stage: Stage, views: list[View], result: Result) -> Shown:
     )
 
 
-def _serving(lab: Lab) -> str:
+def serving(url: str) -> str:
     """The version that answers now; empty when nobody does."""
     try:
-        answer = asyncio.run(one_answer(lab.balancer_url))
+        answer = asyncio.run(one_answer(url))
     except (Failed, OSError):
         return ""
     return answer.headers.get("x-version", "") if answer.status == 200 else ""

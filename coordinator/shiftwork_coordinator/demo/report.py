@@ -40,13 +40,18 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     serving: str
 
 
-class ShiftReport(Report, frozen=True, kw_only=True, rename="camel"):
-    """`aws_calls` are the coordinator's, in order; `split` is what was measured. Nothing may be `left_behind`."""
+class AwsReport(Report, frozen=True, kw_only=True, rename="camel"):
+    """`aws_calls` are the coordinator's, in order. Nothing may be `left_behind`."""
 
     aws_calls: tuple[Recorded, ...]
+    left_behind: tuple[str, ...]
+
+
+class ShiftReport(AwsReport, frozen=True, kw_only=True, rename="camel"):
+    """`split` is what was measured."""
+
     traffic_weights: tuple[Mapping[str, Any], ...]
     split: tuple[Step, ...]
-    left_behind: tuple[str, ...]
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from shiftwork_coordinator.demo import (
+    autoscaling_blue_green,
+    autoscaling_in_place,
+    autoscaling_swap,
     ecs_blue_green,
     ecs_canary,
     half_at_a_time,
@@ -56,5 +59,23 @@ SCENARIOS = {
     ),
     "ecs-canary": Scenario(
         "a service's traffic moves from v1 to v2, a quarter first; the split is measured", 0, ecs_canary.run, aws=True
+    ),
+    "autoscaling-in-place": Scenario(
+        "half of an Auto Scaling group at a time, held still meanwhile; a broken v3 is rolled back",
+        0,
+        autoscaling_in_place.run,
+        aws=True,
+    ),
+    "autoscaling-blue-green": Scenario(
+        "a copy of an Auto Scaling group takes over with v2; a broken v3 is given up and serves nobody",
+        0,
+        autoscaling_blue_green.run,
+        aws=True,
+    ),
+    "autoscaling-swap": Scenario(
+        "two Auto Scaling groups swap: v2 takes over on the standby; a broken v3 is given up and serves nobody",
+        0,
+        autoscaling_swap.run,
+        aws=True,
     ),
 }

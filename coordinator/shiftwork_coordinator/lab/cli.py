@@ -9,12 +9,14 @@ from typing import get_args
 import click
 
 from shiftwork_coordinator.lab import application, bundles, interrupts, lifecycle, plan
-from shiftwork_coordinator.lab.aws import sample, service_sample
+from shiftwork_coordinator.lab.aws import fleet_sample, sample, service_sample
 from shiftwork_coordinator.lab.runtime import Verb
 
 directory_option = click.option(
     "--dir", "directory", type=click.Path(path_type=Path), default=lifecycle.default_directory, show_default="per user"
 )
+INSTANCES = 2
+"""Of the Auto Scaling group that a lab with AWS comes with."""
 output_option = click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
@@ -30,7 +32,7 @@ def lab_group() -> None:
 @lab_group.command("up")
 @click.option("--instances", default=4, show_default=True, type=click.IntRange(1, plan.MOST))
 @click.option("--runtime", "kind", type=click.Choice(list(lifecycle.RUNTIMES)), help="Default: docker, else process.")
-@click.option("--aws", is_flag=True, help="A stand-in for AWS instead of instances; no Docker is needed.")
+@click.option("--aws", is_flag=True, help="A stand-in for AWS, whose groups launch the instances; no Docker is needed.")
 @directory_option
 @output_option
 def up(instances: int, kind: str | None, aws: bool, directory: Path, output: str) -> None:
@@ -60,7 +62,10 @@ def _up_aws(directory: Path, output: str) -> None:
         settings = sample.make(lab)
         service = service_sample.make(lab)
         service_settings = service_sample.write(lab, service, {"canary": {"percentage": 25, "interval": 10}})
+        fleet = fleet_sample.make(lab, INSTANCES)
+        fleet_settings, revisions = fleet_sample.write(lab, fleet), bundles.make_all(lab.directory / "bundles")
         service_sample.await_healthy(lab, service)
+        fleet_sample.await_agents(lab, fleet)
     if output == "json":
         click.echo((directory / plan.FILE).read_text())
         return
@@ -76,6 +81,10 @@ def _up_aws(directory: Path, output: str) -> None:
     click.echo(f"To replace the tasks of the service that comes with it, at {service_sample.url(lab, service)}:")
     click.echo(f"  shiftwork apply -f {service_settings}")
     click.echo(f"  shiftwork deploy {service_sample.GROUP_NAME} --task-definition {service_sample.SERVICE}:2")
+    click.echo(f"To deploy to the Auto Scaling group {fleet_sample.NAME}, at {fleet_sample.url(lab, fleet)}:")
+    click.echo(f"  shiftwork apply -f {fleet_settings}")
+    click.echo(f"  shiftwork push {revisions['v1']} --application {fleet_sample.APPLICATION}")
+    click.echo(f"  shiftwork deploy {fleet_sample.GROUP_NAME} --revision sha256:…")
 
 
 @lab_group.command("down")

@@ -49,11 +49,7 @@ class Processes:
         net = _free_net(count)
         instances = tuple(Instance(f"web-{n}", f"{net}.{n}") for n in range(1, count + 1))
         for instance in instances:
-            root = home(lab, instance.name) / "root"
-            (root / "etc").mkdir(parents=True)
-            about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name}
-            lines = [f"{key}={shlex.quote(value)}\n" for key, value in {**about, "PYTHON": sys.executable}.items()]
-            (root / "etc" / "demo-app.env").write_text("".join(lines))
+            furnish(lab, instance)
         ways = dict(zip((f"link:{i.name}" for i in instances), free_ports(count), strict=True))
         return msgspec.structs.replace(lab, instances=instances, ports={**lab.ports, **ways})
 
@@ -68,13 +64,7 @@ class Processes:
         return processes.output([sys.executable, "-m", module, str(_data(lab))])
 
     def start_instance(self, lab: Lab, instance: Instance, token: str) -> None:
-        place = home(lab, instance.name)
-        url = f"https://127.0.0.1:{lab.ports['link:' + instance.name]}"
-        join = [_program("shiftwork-agent"), "join", url, "--token", token, *_places(place)]
-        processes.output(
-            [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(place / "root")]
-        )
-        keep_running(lab, instance.name, _agent(place))
+        start_agent(lab, instance, f"https://127.0.0.1:{lab.ports['link:' + instance.name]}", token)
 
     def start_balancer(self, lab: Lab) -> None:
         place = home(lab, BALANCER)
@@ -124,6 +114,25 @@ def serve(lab: Lab, environment: dict[str, str] | None = None) -> None:
     listen = f"127.0.0.1:{lab.ports['coordinator']}"
     command = [_program("shiftwork"), "serve", "--data", str(_data(lab)), "--listen", listen]
     keep_running(lab, COORDINATOR, command, environment)
+
+
+def furnish(lab: Lab, instance: Instance) -> None:
+    """Its root directory, in which the application finds its address."""
+    root = home(lab, instance.name) / "root"
+    (root / "etc").mkdir(parents=True)
+    about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name}
+    lines = [f"{key}={shlex.quote(value)}\n" for key, value in {**about, "PYTHON": sys.executable}.items()]
+    (root / "etc" / "demo-app.env").write_text("".join(lines))
+
+
+def start_agent(lab: Lab, instance: Instance, url: str, token: str) -> None:
+    """It has joined the coordinator at `url`, and runs."""
+    place = home(lab, instance.name)
+    join = [_program("shiftwork-agent"), "join", url, "--token", token, *_places(place)]
+    processes.output(
+        [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(place / "root")]
+    )
+    keep_running(lab, instance.name, _agent(place))
 
 
 def home(lab: Lab, name: str) -> Path:

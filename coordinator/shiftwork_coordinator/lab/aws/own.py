@@ -13,6 +13,8 @@ from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
 from shiftwork_coordinator.lab.aws.containers import scheduler
 from shiftwork_coordinator.lab.aws.containers.scheduler import Scheduler
 from shiftwork_coordinator.lab.aws.faults import Fault, Faults
+from shiftwork_coordinator.lab.aws.fleets import launcher
+from shiftwork_coordinator.lab.aws.fleets.launcher import Launcher
 from shiftwork_coordinator.lab.aws.functions import Functions
 from shiftwork_coordinator.lab.aws.recording import Recording
 
@@ -24,9 +26,15 @@ Told = Callable[[Mapping[str, str], bytes], Any]
 
 class Own:
     def __init__(
-        self, recording: Recording, faults: Faults, functions: Functions, balancing: Balancing, scheduler: Scheduler
+        self,
+        recording: Recording,
+        faults: Faults,
+        functions: Functions,
+        balancing: Balancing,
+        scheduler: Scheduler,
+        launcher: Launcher,
     ) -> None:
-        self._functions, self._balancing, self._scheduler = functions, balancing, scheduler
+        self._functions, self._balancing, self._scheduler, self._launcher = functions, balancing, scheduler, launcher
         self._table: dict[tuple[str, str], Told] = {
             ("GET", "calls"): lambda query, _: recording.calls(by_shiftwork=query.get("by") == NAME),
             ("DELETE", "calls"): lambda *_: recording.clear(),
@@ -36,6 +44,7 @@ class Own:
             ("GET", "listeners"): lambda *_: balancing.routes(),
             ("PUT", "targets"): lambda _, body: self._set_targets(body),
             ("PUT", "tasks"): lambda _, body: self._set_tasks(body),
+            ("PUT", "instances"): lambda _, body: self._set_instances(body),
             ("PUT", "addresses"): lambda _, body: balancing.addresses.update(_addresses(body)),
             ("GET", ""): lambda *_: None,
         }
@@ -57,6 +66,9 @@ class Own:
 
     def _set_tasks(self, body: bytes) -> None:
         self._scheduler.settings = msgspec.json.decode(body, type=scheduler.Settings)
+
+    def _set_instances(self, body: bytes) -> None:
+        self._launcher.settings = msgspec.json.decode(body, type=launcher.Settings)
 
 
 def _addresses(body: bytes) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The lab for platforms without agents: a coordinator, moto and the stand-in before it, as processes."""
+"""The lab with AWS: a coordinator, moto and the stand-in before it, as processes; instances are what groups launch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUFFERED: Mapping[str, tuple[Verb, ...]] = {COORDINATOR: ("kill", "pause", "resu
 
 
 class AwsProcesses(Processes):
-    """Like processes, without instances and without a balancer."""
+    """Like processes, without instances of its own and without a balancer."""
 
     def unusable(self) -> str:
         return "moto is missing: pip install 'shiftwork[lab]'" if moto.missing() else ""
@@ -37,8 +37,8 @@ class AwsProcesses(Processes):
         own.mkdir(parents=True)
         moto_port, port = lab.ports[MOTO], lab.ports[AWS]
         process.keep_running(lab, MOTO, moto.command(moto_port))
-        command = [sys.executable, "-m", standin.__name__, str(port), f"http://127.0.0.1:{moto_port}", str(own)]
-        process.keep_running(lab, AWS, command)
+        places = [f"http://127.0.0.1:{moto_port}", str(own), str(lab.directory)]
+        process.keep_running(lab, AWS, [sys.executable, "-m", standin.__name__, str(port), *places])
         process.serve(lab, lab.aws_environment())
 
     def start_balancer(self, lab: Lab) -> None:

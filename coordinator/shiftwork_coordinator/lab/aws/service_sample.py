@@ -3,8 +3,6 @@ asks there, an alarm on what clients see, and the group for it."""
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from shiftwork_coordinator.lab import lifecycle
-from shiftwork_coordinator.lab.aws import sample
+from shiftwork_coordinator.lab.aws import balancer_sample, sample
 from shiftwork_coordinator.lab.aws.sample import client
 from shiftwork_coordinator.lab.plan import Lab
 
@@ -59,9 +57,9 @@ class Made(NamedTuple):
 def make(lab: Lab, name: str = SERVICE, *, desired: int = DESIRED, check: str = CHECK, **second: Any) -> Made:
     """Everything in the stand-in, v1 running and the primary once its tasks are healthy. `second` is what is special
     about v2's container (`command`, `environment`)."""
-    network = _network(lab)
+    network = balancer_sample.network(lab)
     balancer, groups, listeners = _balanced(lab, name, network)
-    urls = _urls(lab)
+    urls = balancer_sample.urls(lab)
     hook, alarm = f"check-{name}", f"{name}-5xx"
     sample.hook(client(lab, "lambda"), sample.role(lab), hook, check, TEST_URL=urls[listeners[1]])
     _alarm(lab, alarm, balancer)
@@ -70,18 +68,13 @@ def make(lab: Lab, name: str = SERVICE, *, desired: int = DESIRED, check: str = 
     return Made(name, groups, *listeners, definitions, hook, alarm, first)
 
 
-def _network(lab: Lab) -> Mapping[str, Any]:
-    ec2 = client(lab, "ec2")
-    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
-    subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
-    return {"vpc": vpc, "subnets": [subnet["SubnetId"] for subnet in subnets[:2]]}
-
-
 def _balanced(lab: Lab, name: str, network: Mapping[str, Any]) -> tuple[str, tuple[str, str], tuple[str, str]]:
     """A load balancer, its two target groups, and the main and the test listener, which send to the first."""
     api = client(lab, "elbv2")
     balancer = api.create_load_balancer(Name=name, Subnets=network["subnets"])["LoadBalancers"][0]["LoadBalancerArn"]
-    blue, green = (_target_group(api, f"{name}-{color}", network["vpc"]) for color in ("blue", "green"))
+    blue, green = (
+        balancer_sample.target_group(api, f"{name}-{color}", network["vpc"], "ip", PORT) for color in ("blue", "green")
+    )
     forward = [{"Type": "forward", "TargetGroupArn": blue}]
     main, test = (
         api.create_listener(LoadBalancerArn=balancer, Protocol="HTTP", Port=port, DefaultActions=forward)
@@ -90,26 +83,9 @@ def _balanced(lab: Lab, name: str, network: Mapping[str, Any]) -> tuple[str, tup
     return balancer, (blue, green), (main["Listeners"][0]["ListenerArn"], test["Listeners"][0]["ListenerArn"])
 
 
-def _target_group(api: Any, name: str, vpc: str) -> str:
-    made = api.create_target_group(
-        Name=name, Protocol="HTTP", Port=PORT, VpcId=vpc, TargetType="ip", HealthCheckPath="/healthz"
-    )
-    arn = made["TargetGroups"][0]["TargetGroupArn"]
-    delay = {"Key": "deregistration_delay.timeout_seconds", "Value": "1"}
-    api.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[delay])
-    return str(arn)
-
-
-def _urls(lab: Lab) -> dict[str, str]:
-    """Of every listener, by its ARN."""
-    with urllib.request.urlopen(f"{lab.aws_url}/_lab/listeners", timeout=10) as answer:
-        found: dict[str, str] = json.load(answer)
-        return found
-
-
 def url(lab: Lab, made: Made) -> str:
     """Where the service's requests go."""
-    return _urls(lab)[made.listener]
+    return balancer_sample.urls(lab)[made.listener]
 
 
 def _alarm(lab: Lab, name: str, balancer: str) -> None:

@@ -1,4 +1,4 @@
-"""The stand-in for AWS: `python -m shiftwork_coordinator.lab.aws.standin PORT MOTO_URL DIRECTORY`.
+"""The stand-in for AWS: `python -m shiftwork_coordinator.lab.aws.standin PORT MOTO_URL DIRECTORY LAB`.
 
 Every request is told apart, recorded, perhaps harmed, and answered by the service's own handler or by moto. Under
 `/_lab/` it answers for itself.
@@ -28,6 +28,10 @@ from shiftwork_coordinator.lab.aws.containers.running import Start, TaskProcesse
 from shiftwork_coordinator.lab.aws.containers.scheduler import Scheduler
 from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, refusal
 from shiftwork_coordinator.lab.aws.faults import Dropped, Faults
+from shiftwork_coordinator.lab.aws.fleets.autoscaling import ScalingGroups
+from shiftwork_coordinator.lab.aws.fleets.ec2 import Ec2
+from shiftwork_coordinator.lab.aws.fleets.hosts import AgentHosts, Hosts
+from shiftwork_coordinator.lab.aws.fleets.launcher import Launcher
 from shiftwork_coordinator.lab.aws.functions import Functions
 from shiftwork_coordinator.lab.aws.metrics import Metrics
 from shiftwork_coordinator.lab.aws.moto import HOP, Moto
@@ -48,6 +52,7 @@ class StandIn:
         upstream: Moto,
         runner: Runner,
         start: Start,
+        hosts: Hosts,
         requests: aiohttp.ClientSession,
         clock: Clock,
         later: Callable[[Any], object],
@@ -61,8 +66,12 @@ class StandIn:
         self._moto = upstream
         self.scheduler = Scheduler(start, self.balancing, clock, later)
         containers = Services(upstream, self.scheduler, self.balancing)
-        self._own = Own(self.recording, self.faults, self.functions, self.balancing, self.scheduler)
-        self._table = services.table(self.functions, self.metrics, self.balancing, containers)
+        self.launcher = Launcher(upstream, hosts, self.balancing, later)
+        groups = ScalingGroups(upstream, self.launcher)
+        self._own = Own(self.recording, self.faults, self.functions, self.balancing, self.scheduler, self.launcher)
+        self._table = services.table(
+            self.functions, self.metrics, self.balancing, containers, groups, Ec2(self.launcher)
+        )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path.startswith(OWN):
@@ -131,9 +140,10 @@ async def running(
     clock: Clock | None = None,
     seed: int | None = None,
     start: Start | None = None,
+    hosts: Hosts | None = None,
 ) -> AsyncIterator[StandIn]:
     """A stand-in that listens on 127.0.0.1; afterwards no function and no task of it runs. `start` runs a task, else a
-    process is one."""
+    process is one; `hosts` runs instances, else they are agents of the lab in `directory`."""
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
         router.session() as requests,
@@ -153,7 +163,8 @@ async def running(
             task.add_done_callback(lambda _: work.close())  # of one that was cancelled before it began
 
         moto, told_by = Moto(moto_url, session), clock or SystemClock()
-        standin = StandIn(moto, runner, start or tasks_run.start, requests, told_by, later, seed)
+        run, machines = start or tasks_run.start, hosts or AgentHosts(directory)
+        standin = StandIn(moto, runner, run, machines, requests, told_by, later, seed)
         app = web.Application(client_max_size=MOST)
         app.router.add_route("*", "/{path:.*}", standin.handle)
         server = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -182,10 +193,10 @@ async def _told(work: Awaitable[Any]) -> None:
         print(err.message, file=sys.stderr)
 
 
-async def _serve(port: int, moto_url: str, directory: Path) -> None:
-    async with running(moto_url, directory, port):
+async def _serve(port: int, moto_url: str, directory: Path, lab: Path) -> None:
+    async with running(moto_url, directory, port, hosts=AgentHosts(lab)):
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])))

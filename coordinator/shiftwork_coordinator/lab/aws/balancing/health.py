@@ -106,6 +106,10 @@ class Targets:
     def knows(self, group: str) -> bool:
         return group in self._groups
 
+    def groups_of(self, id: str) -> list[str]:
+        """The target groups in which something of this id is, draining or not."""
+        return [arn for arn, here in self._standings.items() if any(target.id == id for target in here)]
+
     def know(self, about: Group) -> None:
         """The group is there, or has other settings from here on."""
         self._groups[about.arn] = about

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.lab import bundles
 from shiftwork_coordinator.lab.aws.containers.task import Container, Running
 
@@ -71,13 +68,3 @@ class TaskProcesses:
     async def close(self) -> None:
         for each in self._all:
             await each.kill()
-
-
-def free_address(port: int) -> str:
-    """In 127.78/16, where nobody listens on this port, so that all tasks may have the same."""
-    for _ in range(1000):
-        address = f"127.78.{random.randrange(256)}.{random.randrange(1, 255)}"
-        with socket.socket() as one, suppress(OSError):
-            one.bind((address, port))
-            return address
-    raise Unavailable(f"cannot find a free address for port {port} in 127.78.0.0/16")

@@ -10,11 +10,14 @@ import msgspec
 
 from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
 from shiftwork_coordinator.lab.aws.balancing.health import HEALTHY, UNHEALTHY, Target
-from shiftwork_coordinator.lab.aws.containers.running import Start, free_address
+from shiftwork_coordinator.lab.aws.containers.running import Start
 from shiftwork_coordinator.lab.aws.containers.task import DEACTIVATING, PENDING, RUNNING, STOPPED, Task, TaskSet
+from shiftwork_coordinator.lab.ports import free_address
 from shiftwork_coordinator.ports import Clock
 
 LOOK_EVERY = 0.25
+NET = "127.78"
+"""Where tasks have their addresses."""
 KEPT = 100
 """Tasks that have stopped, of each task set."""
 EXITED = "EssentialContainerExited", "Essential container in task exited"
@@ -45,7 +48,7 @@ class Scheduler:
         """As many tasks as are wanted live, or are about to; the youngest go first."""
         alive = [task for task in one.tasks if task.alive]
         for _ in range(one.wanted - len(alive)):
-            task = one.new_task(free_address(one.container.port), self._clock.now())
+            task = one.new_task(free_address(NET, one.container.port), self._clock.now())
             one.tasks.append(task)
             self._later(self._live(task))
         for task in alive[max(one.wanted, 0) :]:

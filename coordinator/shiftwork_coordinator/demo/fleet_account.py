@@ -1,0 +1,75 @@
+"""How an account with Auto Scaling groups stands, in words that do not change when one group takes another's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from shiftwork_coordinator.demo.stage import Stage
+from shiftwork_coordinator.lab.aws import fleet_sample
+from shiftwork_coordinator.lab.aws.fleet_sample import Made
+from shiftwork_coordinator.lab.aws.sample import client
+from shiftwork_coordinator.lab.plan import Lab
+
+SETTLED_WITHIN = 60.0
+HOSTS = "i-*"
+
+
+def facts(lab: Lab, made: Made) -> dict[str, Any]:
+    """Sizes, instances, suspended processes, tags, hooks and load balancers of the groups; the listener's targets."""
+    groups = fleet_sample.groups(lab)
+    told = {f"group {n}": facts for n, facts in enumerate(sorted(map(str, (_group(lab, one) for one in groups))))}
+    elb = client(lab, "elbv2")
+    listener = elb.describe_listeners(ListenerArns=[made.listener])["Listeners"][0]["DefaultActions"]
+    health = elb.describe_target_health(TargetGroupArn=made.targets)["TargetHealthDescriptions"]
+    targets = {one["Target"]["Id"]: one["TargetHealth"]["State"] for one in health}
+    there = {one["InstanceId"] for group in groups for one in group["Instances"]}
+    return {
+        **told,
+        "the listener": [{key: one[key] for key in ("Type", "TargetGroupArn") if key in one} for one in listener],
+        "targets": sorted(targets.values()),
+        "targets that no group has": sorted(targets.keys() - there),
+        "instances that no group has": sorted({*_running(lab), *_hosts(lab)} - there),
+        "instances in EC2": len(_running(lab)),
+        "hosts": len(_hosts(lab)),
+    }
+
+
+def _group(lab: Lab, group: Mapping[str, Any]) -> dict[str, Any]:
+    name = group["AutoScalingGroupName"]
+    hooks = client(lab, "autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"]
+    return {
+        "sizes": [group[key] for key in ("MinSize", "MaxSize", "DesiredCapacity")],
+        "instances": sorted(one["LifecycleState"] for one in group["Instances"]),
+        "suspended": sorted(one["ProcessName"] for one in group["SuspendedProcesses"]),
+        "tags": sorted(f"{one['Key']}={one['Value']}" for one in group["Tags"]),
+        "hooks": sorted(one["LifecycleHookName"] for one in hooks),
+        "target groups": sorted(group["TargetGroupARNs"]),
+    }
+
+
+def _running(lab: Lab) -> set[str]:
+    gone = {"terminated", "shutting-down"}
+    pages = client(lab, "ec2").describe_instances()["Reservations"]
+    return {one["InstanceId"] for page in pages for one in page["Instances"] if one["State"]["Name"] not in gone}
+
+
+def _hosts(lab: Lab) -> set[str]:
+    return {place.name for place in (lab.directory / "hosts").glob(HOSTS)}
+
+
+def left(stage: Stage, made: Made, before: Mapping[str, Any]) -> list[str]:
+    """Whatever stands otherwise than `before`, once what is going has gone."""
+    stage.wait(lambda: _settled(stage.lab), "instances that go to be gone", within=SETTLED_WITHIN)
+    return list(_differences(before, facts(stage.lab, made)))
+
+
+def _settled(lab: Lab) -> bool:
+    there = {one["InstanceId"] for group in fleet_sample.groups(lab) for one in group["Instances"]}
+    return _hosts(lab) == there
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for what in dict.fromkeys([*before, *now]):
+        if before.get(what) != now.get(what):
+            yield f"{what}: {now.get(what)}, before {before.get(what)}"
