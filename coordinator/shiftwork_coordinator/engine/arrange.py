@@ -25,6 +25,8 @@ ASK_AGAIN = 5.0
 """Seconds until an arrangement that does not show is asked for again: to ask is cheap, and may be repeated."""
 REFUSALS = 3
 """Refusals in a row, each of a kind that only a person can mend, after which a target is given up."""
+LENGTHY = (Arrangement.PROVISIONED, Arrangement.RETIRED)
+"""Instances or tasks start, or end after their last request: that has the patience of `steady_within`."""
 ENDED_BADLY = (TargetStatus.FAILED, TargetStatus.SKIPPED)
 
 
@@ -54,7 +56,7 @@ def _awaited(draft: Draft, target: Target, wanted: Arrangement) -> Outcome:
         return Failed(FAILURES[target.role], asked.error)
     why = (asked.error if asked else "") or (seen.detail if seen else "") or "it was asked for"
     limits = draft.limits
-    within = limits.steady_within if wanted is Arrangement.PROVISIONED else limits.allow_within
+    within = limits.steady_within if wanted in LENGTHY else limits.allow_within
     until = target.arranged_since + within
     if draft.now >= until:
         return Failed("TIMEOUT", f"not {wanted} within {within:g} s: {why}")

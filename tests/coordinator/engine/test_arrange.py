@@ -203,7 +203,7 @@ def test_once_the_originals_go_there_is_no_way_back_but_a_rollback() -> None:
     world.never = {A.RETIRED}
     world.until(lambda d: A.RETIRED in world.did)
     world.ask(stop="stop")
-    ended = world.end(most=400)
+    ended = world.end(most=4000)
     assert world.weight == 1.0, "traffic is never sent to what is being taken away"
     assert ended.status is D.STOPPED
 
@@ -223,7 +223,7 @@ def test_a_stop_at_any_tick_leaves_the_original_alone_or_the_replacement(tick: i
 def test_what_failed_to_go_may_still_be_rolled_back() -> None:
     world = World()
     world.never = {A.RETIRED}
-    ended = world.end(most=400)
+    ended = world.end(most=4000)
     assert (ended.status, world.weight, ended.rollback_note) == (D.FAILED, 1.0, "")
 
 
