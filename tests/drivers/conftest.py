@@ -244,7 +244,7 @@ defaults
   timeout connect 2s
   timeout client 30s
   timeout server 30s
-  timeout check 2s
+  timeout check 30s
   option httpchk GET /health
   default-server check inter 200ms fastinter 100ms downinter 100ms rise 2 fall 3
 frontend front

@@ -1,7 +1,8 @@
 """HAProxy, steered over its runtime socket.
 
 Out is `maint`: it also moves clients that carry a cookie for the server, stops its checks and cuts nothing in flight.
-Back is `ready` and `health down` in one line: HAProxy would otherwise send traffic before any check was made.
+Back is `drain`, `health down` and `ready` in one line: HAProxy would otherwise send traffic before any check was made,
+and without `drain` one of its other threads may still do so between the other two.
 Every reading starts from what HAProxy says now, so a reload that forgot `maint` is seen and not assumed away.
 """
 
@@ -147,7 +148,9 @@ def _in(row: Row) -> str:
         return ""
     ready = f"set server {row.path} state ready"
     # Without checks of its own nothing would ever call it up again.
-    return f"{ready}; set server {row.path} health down" if row.checked and not row.tracks else ready
+    if not row.checked or row.tracks:
+        return ready
+    return f"set server {row.path} state drain; set server {row.path} health down; {ready}"
 
 
 def _look(site: Site, found: View | ShiftworkError, server: Server) -> list[Reading]:
