@@ -317,6 +317,15 @@ async def test_what_others_had_suspended_stays_so_and_is_copied(make: Any, kind:
     )
 
 
+async def test_a_process_that_others_had_suspended_promotes_nobody(make: Any) -> None:
+    account = make("swap")
+    account.groups["web"]["SuspendedProcesses"] = [{"ProcessName": "AddToLoadBalancer"}]
+    await so_far(account, driver(), SWAP, 1)
+    assert A.PROMOTED not in (await reading(SWAP)).holds
+    await so_far(account, driver(), SWAP)
+    assert account.stands()["web"]["rests"] == ["AddToLoadBalancer"]
+
+
 async def test_what_rests_meanwhile(make: Any, kind: str) -> None:
     account = make(kind)
     await so_far(account, driver(), KINDS[kind], 1)
