@@ -46,9 +46,10 @@ def prepared(stage: Stage, desired: int, *, standby: bool = False) -> Scene:
     made = fleet_sample.make(stage.lab, desired, standby=standby)
     fleet_sample.await_agents(stage.lab, made)
     scene = Scene(stage, made, {}, {})
-    scene.apply()
+    scene.apply(config="AllAtOnce", quiet={"at_most": "500ms"})  # nobody asks yet, and nothing would answer
     scene.revisions.update(stage.push_all())
     scene.deploy("v1")
+    scene.apply()
     function_stage.forget(stage.lab)
     return scene._replace(before=fleet_account.facts(stage.lab, made))
 
