@@ -18,7 +18,7 @@ from shiftwork_coordinator.shifters.resting import NOTE, note_of, suspended
 
 A = Arrangement
 WEB = ScalingGroup("autoscaling:web", "web", "d-1")
-FOUR = {"AZRebalance", "AlarmNotification", "ScheduledActions", "ReplaceUnhealthy"}
+REST = {"AZRebalance", "AlarmNotification", "ScheduledActions", "ReplaceUnhealthy", "HealthCheck"}
 
 
 class Account:
@@ -85,7 +85,7 @@ async def holds(one: ScalingGroup = WEB) -> frozenset[Arrangement]:
 async def test_held_and_let_go(account: Account) -> None:
     assert await holds() == {A.RETIRED, A.ABANDONED}
     await driver().arrange(WEB, A.PROVISIONED)
-    assert (await holds(), account.suspended) == ({A.PROVISIONED}, FOUR)
+    assert (await holds(), account.suspended) == ({A.PROVISIONED}, REST)
     await driver().arrange(WEB, A.RETIRED)
     assert (await holds(), account.suspended, account.tags) == ({A.RETIRED, A.ABANDONED}, set(), {})
     assert account.changes == ["create_or_update_tags", "suspend_processes", "resume_processes", "delete_tags"]
@@ -99,11 +99,11 @@ async def test_what_others_suspended_stays_so(account: Account) -> None:
 
 
 async def test_a_group_that_rests_already_is_left_alone(account: Account) -> None:
-    account.suspended = set(FOUR)
+    account.suspended = set(REST)
     await driver().arrange(WEB, A.PROVISIONED)
     assert A.PROVISIONED in await holds()
     await driver().arrange(WEB, A.RETIRED)
-    assert (account.changes, account.suspended) == ([], FOUR)
+    assert (account.changes, account.suspended) == ([], REST)
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
@@ -177,8 +177,8 @@ async def test_the_same_with_moto(aws: Any) -> None:
 
     await driver().arrange(WEB, A.PROVISIONED)
     assert A.PROVISIONED in await holds()
-    assert suspended(group()) == FOUR
-    assert set(note_of(group())) == {"d-1", *(FOUR - {"AZRebalance"})}
+    assert suspended(group()) == REST
+    assert set(note_of(group())) == {"d-1", *(REST - {"AZRebalance"})}
     await driver().arrange(WEB, A.RETIRED)
     assert await holds() == {A.RETIRED, A.ABANDONED}
     assert (suspended(group()), note_of(group())) == ({"AZRebalance"}, [])

@@ -20,7 +20,7 @@ class ScalingGroups:
 
     def __init__(self, settings: GroupSettings) -> None:
         self._ask = asking.of(settings.aws)
-        self._wanted = settings.autoscaling.suspend
+        self._wanted = resting.at_rest(settings.autoscaling.suspend)
 
     async def check(self, resources: Sequence[ScalingGroup], *, gradual: bool = False) -> Sequence[Problem]:
         found = await self._look(resources)

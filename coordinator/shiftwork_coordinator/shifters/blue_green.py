@@ -72,7 +72,7 @@ class BlueGreen:
         await resting.hold(self._ask, new, now.one.token, scaling_pair.green(self._suspend), self._for_good(now))
         if now.one.copied and not now.sized:
             await self._complete(old, new, late=False)
-        await resting.hold(self._ask, old, now.one.token, scaling_pair.blue(self._suspend))
+        await resting.hold(self._ask, old, now.one.token, resting.at_rest(self._suspend))
         if not now.sized:
             await scaling_changes.update(self._ask, new, **scaling_pair.size(old))
 
@@ -122,7 +122,7 @@ class BlueGreen:
             await self._complete(old, new, late=True)
         await scaling_changes.update(self._ask, new, **scaling_pair.final(now.one, old))
         await resting.let_go(self._ask, new, now.one.token)
-        await resting.hold(self._ask, old, now.one.token, [*scaling_pair.blue(self._suspend), REGISTERS])
+        await resting.hold(self._ask, old, now.one.token, [*resting.at_rest(self._suspend), REGISTERS])
 
     async def _retire(self, now: Pair) -> None:
         if not now.ours:

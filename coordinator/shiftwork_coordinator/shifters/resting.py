@@ -15,8 +15,16 @@ from shiftwork_coordinator.shifters.asking import Ask
 NOTE = "shiftwork:suspended"
 """The tag's value is `<deployment> <process> …`."""
 CODE = "InvalidAutoScalingGroupException"
+JUDGES = "HealthCheck"
 Group = Mapping[str, Any]
 """An Auto Scaling group as DescribeAutoScalingGroups tells it."""
+
+
+def at_rest(suspend: Sequence[str]) -> tuple[str, ...]:
+    """Processes that rest while instances leave traffic and come back: whatever is called unhealthy meanwhile would be
+    called so until it is replaced, which is what ReplaceUnhealthy does when it is resumed."""
+    judged = (JUDGES,) if "ReplaceUnhealthy" in suspend and JUDGES not in suspend else ()
+    return (*suspend, *judged)
 
 
 async def hold(ask: Ask, group: Group, token: str, wanted: Sequence[str], for_good: Collection[str] = ()) -> None:

@@ -10,25 +10,17 @@ import msgspec
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.resource import ScalingGroup
 from shiftwork_coordinator.model.arrangement import Arrangement
-from shiftwork_coordinator.shifters.resting import Group, held_for, name_of, suspended, words_of
+from shiftwork_coordinator.shifters.resting import JUDGES, Group, at_rest, held_for, name_of, suspended, words_of
 
 MARK = "shiftwork:replacement"
 """A tag of the replacement: `<deployment>`, and for one that stood already `<deployment> <its maximum before> <its last
 scaling activity before>`. It is the first that is written and the last that goes."""
 REGISTERS = "AddToLoadBalancer"
-JUDGES = "HealthCheck"
 GREEN = (REGISTERS, "AlarmNotification", "ScheduledActions", JUDGES)
 """Processes of a replacement that rest until it is promoted: nothing sends requests to what has no revision yet, and
 nothing holds that against it."""
 DELETING = "Delete in progress"
 LEAVING = ("Terminating", "Terminated", "Detaching", "Detached")
-
-
-def blue(suspend: Sequence[str]) -> tuple[str, ...]:
-    """Processes of the original that rest: whatever is called unhealthy while it is out of traffic, or comes back to
-    it, would be called so until it is replaced, which is what ReplaceUnhealthy does when it is resumed."""
-    judged = (JUDGES,) if "ReplaceUnhealthy" in suspend and JUDGES not in suspend else ()
-    return (*suspend, *judged)
 
 
 def green(suspend: Sequence[str]) -> tuple[str, ...]:
@@ -140,7 +132,7 @@ def balancers(group: Group) -> dict[str, list[str]]:
 def holds(now: Pair, suspend: Sequence[str], *, keep: bool) -> frozenset[Arrangement]:
     """The arrangements that are in force. `suspend` is what the group's settings name."""
     found = {
-        Arrangement.PROVISIONED: _provisioned(now, set(blue(suspend)), set(green(suspend))),
+        Arrangement.PROVISIONED: _provisioned(now, set(at_rest(suspend)), set(green(suspend))),
         Arrangement.PROMOTED: _promoted(now),
         Arrangement.RETIRED: now.replacement is not None and _let_go(now) and _retired(now, keep=keep),
         Arrangement.ABANDONED: _let_go(now),
