@@ -31,14 +31,19 @@ def lab_group() -> None:
 
 @lab_group.command("up")
 @click.option("--instances", default=4, show_default=True, type=click.IntRange(1, plan.MOST))
-@click.option("--runtime", "kind", type=click.Choice(list(lifecycle.RUNTIMES)), help="Default: docker, else process.")
+@click.option(
+    "--runtime",
+    "kind",
+    type=click.Choice(list(lifecycle.RUNTIMES)),
+    help="Default: docker, else process. With --aws: tasks of services; default: process.",
+)
 @click.option("--aws", is_flag=True, help="A stand-in for AWS, whose groups launch the instances; no Docker is needed.")
 @directory_option
 @output_option
 def up(instances: int, kind: str | None, aws: bool, directory: Path, output: str) -> None:
     """Start a lab and say how to reach it."""
     if aws:
-        _up_aws(directory, output)
+        _up_aws(directory, output, contained=kind == "docker")
         return
     with interrupts.raised():
         lab = lifecycle.up(directory, instances, lifecycle.runtime(kind), _say)
@@ -56,9 +61,9 @@ def up(instances: int, kind: str | None, aws: bool, directory: Path, output: str
     click.echo(f"  shiftwork deploy {application.GROUP_NAME} --revision sha256:…")
 
 
-def _up_aws(directory: Path, output: str) -> None:
+def _up_aws(directory: Path, output: str, *, contained: bool) -> None:
     with interrupts.raised():
-        lab = lifecycle.aws_up(directory, _say)
+        lab = lifecycle.aws_up(directory, _say, contained=contained)
         settings = sample.make(lab)
         service = service_sample.make(lab)
         service_settings = service_sample.write(lab, service, {"canary": {"percentage": 25, "interval": 10}})

@@ -14,7 +14,7 @@ import msgspec
 
 from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.lab import docker_faults, image
-from shiftwork_coordinator.lab.docker_cli import attempt, docker, remove_all
+from shiftwork_coordinator.lab.docker_cli import attempt, docker, label, remove_all
 from shiftwork_coordinator.lab.plan import APP_PORT, Instance, Lab, RuntimeKind
 from shiftwork_coordinator.lab.runtime import BALANCER, COORDINATOR, Say, Verb
 
@@ -90,17 +90,13 @@ class Docker:
             (lab.logs / f"{name}.log").write_text(attempt("logs", "--tail", "20000", container) or "")
 
     def down(self, lab: Lab) -> None:
-        remove_all(_label(lab.name))
-        if left := attempt("ps", "-a", "-q", "--filter", f"label={_label(lab.name)}"):
+        remove_all(label(lab.name))
+        if left := attempt("ps", "-a", "-q", "--filter", f"label={label(lab.name)}"):
             raise Unavailable(f"cannot remove all of lab {lab.name}: containers {left.split()} are still there")
 
 
-def _label(name: str) -> str:
-    return f"shiftwork.lab={name}"
-
-
 def _containers(lab: Lab) -> list[str]:
-    listed = attempt("ps", "-a", "--filter", f"label={_label(lab.name)}", "--format", "{{.Names}}")
+    listed = attempt("ps", "-a", "--filter", f"label={label(lab.name)}", "--format", "{{.Names}}")
     return (listed or "").split()
 
 
@@ -110,20 +106,20 @@ def _new_network(name: str) -> str:
     for _ in range(20):
         prefix = f"10.{random.randrange(64, 255)}.{random.randrange(256)}"
         try:
-            docker("network", "create", "--label", _label(name), "--subnet", f"{prefix}.0/24", name)
+            docker("network", "create", "--label", label(name), "--subnet", f"{prefix}.0/24", name)
         except Unavailable as err:
             last = err
             if "overlap" not in err.message:
                 break
         else:
-            docker("volume", "create", "--label", _label(name), name)
+            docker("volume", "create", "--label", label(name), name)
             return prefix
     raise last or Unavailable(f"cannot make a network for lab {name}")
 
 
 def _create(lab: Lab, container: str, host: str, address: str, options: list[str], *image_and_command: str) -> None:
     place = ["--network", lab.name, "--ip", address, "--hostname", host, "--network-alias", host]
-    docker("create", "--name", container, "--label", _label(lab.name), *place, *options, *image_and_command)
+    docker("create", "--name", container, "--label", label(lab.name), *place, *options, *image_and_command)
 
 
 def _start(

@@ -31,6 +31,11 @@ def attempt(*args: str, within: float = 60.0) -> str | None:
         return None
 
 
+def label(lab: str) -> str:
+    """What containers, networks and volumes of a lab carry."""
+    return f"shiftwork.lab={lab}"
+
+
 def remove_all(label: str) -> None:
     """Removes containers, networks and volumes that carry `label`; those already gone are fine."""
     wanted = ["--filter", f"label={label}", "-q"]

@@ -49,9 +49,10 @@ def runtime_of(lab: Lab) -> Runtime:
     return AwsProcesses() if lab.aws else RUNTIMES[lab.runtime]()
 
 
-def aws_up(directory: Path, say: Say) -> Lab:
-    """A lab with a stand-in for AWS, which answers. Raises Unavailable where moto is not installed."""
-    where = AwsProcesses()
+def aws_up(directory: Path, say: Say, *, contained: bool = False) -> Lab:
+    """A lab with a stand-in for AWS, which answers. Raises Unavailable where moto is not installed, or Docker for
+    `contained` tasks."""
+    where = AwsProcesses(contained=contained)
     if why := where.unusable():
         raise Unavailable(f"cannot run a lab with AWS here: {why}")
     return _up(directory, 0, where, say)

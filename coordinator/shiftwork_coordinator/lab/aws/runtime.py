@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import msgspec
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_coordinator.lab import process
+from shiftwork_coordinator.lab import docker_cli, image, process
 from shiftwork_coordinator.lab.aws import moto, standin
+from shiftwork_coordinator.lab.docker import Docker
 from shiftwork_coordinator.lab.plan import Lab
 from shiftwork_coordinator.lab.ports import free_ports
 from shiftwork_coordinator.lab.process import Processes
-from shiftwork_coordinator.lab.runtime import COORDINATOR, Verb
+from shiftwork_coordinator.lab.runtime import COORDINATOR, Say, Verb
 
 AWS, MOTO = "aws", "moto"
 SUFFERED: Mapping[str, tuple[Verb, ...]] = {COORDINATOR: ("kill", "pause", "resume"), AWS: ("pause", "resume")}
@@ -22,10 +23,19 @@ SUFFERED: Mapping[str, tuple[Verb, ...]] = {COORDINATOR: ("kill", "pause", "resu
 
 
 class AwsProcesses(Processes):
-    """Like processes, without instances of its own and without a balancer."""
+    """Like processes, without instances of its own and without a balancer. `contained`: tasks of services are
+    containers of the lab's image."""
+
+    def __init__(self, *, contained: bool = False) -> None:
+        self._contained = contained
 
     def unusable(self) -> str:
-        return "moto is missing: pip install 'shiftwork[lab]'" if moto.missing() else ""
+        if moto.missing():
+            return "moto is missing: pip install 'shiftwork[lab]'"
+        return Docker().unusable() if self._contained else ""
+
+    def prepare(self, say: Say) -> str:
+        return image.ensure(say) if self._contained else ""
 
     def layout(self, lab: Lab, count: int) -> Lab:
         process.check_socket(lab)
@@ -37,7 +47,7 @@ class AwsProcesses(Processes):
         own.mkdir(parents=True)
         moto_port, port = lab.ports[MOTO], lab.ports[AWS]
         process.keep_running(lab, MOTO, moto.command(moto_port))
-        places = [f"http://127.0.0.1:{moto_port}", str(own), str(lab.directory)]
+        places = [f"http://127.0.0.1:{moto_port}", str(own), str(lab.directory), lab.image, lab.name]
         process.keep_running(lab, AWS, [sys.executable, "-m", standin.__name__, str(port), *places])
         process.serve(lab, lab.aws_environment())
 
@@ -55,6 +65,11 @@ class AwsProcesses(Processes):
 
     def statuses(self, lab: Lab) -> Mapping[str, str]:
         return {name: process.status(lab, name) for name in (COORDINATOR, AWS, MOTO)}
+
+    def down(self, lab: Lab) -> None:
+        super().down(lab)
+        if lab.image:
+            docker_cli.remove_all(docker_cli.label(lab.name))
 
     def fault(self, lab: Lab, verb: Verb, target: str) -> None:
         if verb not in SUFFERED.get(target, ()):

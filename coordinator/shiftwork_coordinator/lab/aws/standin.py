@@ -1,4 +1,4 @@
-"""The stand-in for AWS: `python -m shiftwork_coordinator.lab.aws.standin PORT MOTO_URL DIRECTORY LAB`.
+"""The stand-in for AWS: `python -m shiftwork_coordinator.lab.aws.standin PORT MOTO_URL DIRECTORY LAB IMAGE NAME`.
 
 Every request is told apart, recorded, perhaps harmed, and answered by the service's own handler or by moto. Under
 `/_lab/` it answers for itself.
@@ -193,10 +193,14 @@ async def _told(work: Awaitable[Any]) -> None:
         print(err.message, file=sys.stderr)
 
 
-async def _serve(port: int, moto_url: str, directory: Path, lab: Path) -> None:
-    async with running(moto_url, directory, port, hosts=AgentHosts(lab)):
-        await asyncio.Event().wait()
+async def _serve(port: int, moto_url: str, directory: Path, lab: Path, image: str, name: str) -> None:
+    tasks = TaskProcesses(directory / "tasks", image, name)
+    async with running(moto_url, directory, port, start=tasks.start, hosts=AgentHosts(lab)):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await tasks.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])))
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), *sys.argv[5:7]))
