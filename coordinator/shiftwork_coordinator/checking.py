@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -18,12 +19,15 @@ from shiftwork_coordinator.model.settings import (
     GroupSettings,
     Health,
     Instances,
+    Trigger,
 )
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import Coordinator
 
 MOST_ALARMS = 10
+MOST_TRIGGERS = 10
+TOPIC = re.compile(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]{1,256}", re.ASCII)
 
 
 def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
@@ -34,6 +38,7 @@ def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: 
     if settings.health is not None:
         check_health(name, settings.health)
     _check_alarms(name, settings)
+    check_triggers(name, settings.triggers)
     if settings.platform != "Server":
         _check_shifting(name, settings)
     else:
@@ -88,6 +93,23 @@ def _check_alarms(name: str, settings: GroupSettings) -> None:
             f"cannot roll {name} back on an alarm: it watches none; name some in `alarms: {{cloudwatch: [...]}}`",
             code="InvalidAutoRollbackConfigException",
         )
+
+
+def check_triggers(name: str, triggers: Sequence[Trigger]) -> None:
+    """CodeDeploy's limits: 10 triggers, each of a name of its own and with a topic and at least one event."""
+    if len(triggers) > MOST_TRIGGERS:
+        raise InvalidRequest(
+            f"cannot use {len(triggers)} triggers for {name}: at most {MOST_TRIGGERS}; let topics tell each other",
+            code="TriggerTargetsLimitExceededException",
+        )
+    names = [trigger.name for trigger in triggers]
+    for one in triggers:
+        if not (TOPIC.fullmatch(one.sns) and one.events and one.name and names.count(one.name) == 1):
+            raise InvalidRequest(
+                f"cannot use the trigger {one.name[:80]!r} for {name}: it needs a name of its own, the ARN of a topic"
+                " in `sns` (arn:aws:sns:REGION:ACCOUNT:NAME) and at least one of `events`",
+                code="InvalidTriggerConfigException",
+            )
 
 
 def _check_shifting(name: str, settings: GroupSettings) -> None:

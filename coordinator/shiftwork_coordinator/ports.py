@@ -170,6 +170,11 @@ class AlarmReading(msgspec.Struct, frozen=True):
     changed_at: float | None = None
 
 
+class Notifier(Protocol):
+    async def publish(self, topic: str, subject: str, message: str) -> None:
+        """Raises Unavailable or InvalidRequest."""
+
+
 class AlarmSource(Protocol):
     """Where a group's alarms are asked."""
 

@@ -22,6 +22,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "balancers/elbv2": ("elbv2",),
     "fleets/": ("ec2", "autoscaling"),
     "functions.py": ("lambda", "code"),
+    "notify/": ("triggers",),
     "shifters/autoscaling": ("autoscaling", "autoscaling.suspend"),
     "shifters/blue_green": ("blue_green", "blue_green.copy"),
     "shifters/ecs": ("ecs",),

@@ -99,6 +99,8 @@ def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iter
         named = list(group.hooks.named().values())
         notes = () if named else (HOOKS,)
         yield Use("hooks", role, {"hook": _functions(at, named or ["CodeDeployHook_*"])}, notes)
+    if group.triggers:
+        yield Use("triggers", role, {"topic": tuple(trigger.sns for trigger in group.triggers)})
     if group.alarms.cloudwatch:
         yield Use("alarms", group.alarms.role_arn)
 

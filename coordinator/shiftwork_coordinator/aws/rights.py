@@ -98,6 +98,7 @@ FEATURES: Mapping[str, tuple[Right, ...]] = {
     "hooks": _all("lambda", "hook", "invoke"),
     # Composite alarms are told only to those who may describe all alarms.
     "alarms": _all("cloudwatch", ANY, "describe_alarms"),
+    "triggers": _all("sns", "topic", "publish"),
     "s3": (
         Right("s3", "get_object", "object", named=("s3:GetObject", "s3:GetObjectVersion")),
         # It needs the same; without the right to list the bucket, what is not there looks forbidden.

@@ -15,6 +15,10 @@ from shiftwork_coordinator.model.config import Platform, TimeBasedCanary, TimeBa
 from shiftwork_coordinator.model.parameters import Parameter
 
 RollbackEvent = Literal["failure", "alarm", "stop"]
+TriggerEvent = Literal[
+    "DeploymentStart", "DeploymentSuccess", "DeploymentFailure", "DeploymentStop", "DeploymentRollback",
+    "DeploymentReady", "InstanceStart", "InstanceSuccess", "InstanceFailure", "InstanceReady",
+]  # fmt: skip
 Process = Literal[
     "Launch", "Terminate", "AddToLoadBalancer", "AlarmNotification", "AZRebalance", "HealthCheck", "InstanceRefresh",
     "ReplaceUnhealthy", "ScheduledActions",
@@ -87,6 +91,14 @@ class Alarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     every: Annotated[float, msgspec.Meta(ge=1)] = 5.0
     region: str = ""
     role_arn: str = ""
+
+
+class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A topic of SNS, by its ARN, that is told of these events in CodeDeploy's words."""
+
+    name: str
+    sns: str
+    events: tuple[TriggerEvent, ...]
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,6 +206,7 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quiet: Quiet = Quiet()
     rollback: tuple[RollbackEvent, ...] = ()
     alarms: Alarms = Alarms()
+    triggers: tuple[Trigger, ...] = ()
     bake: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_failed: Annotated[int, msgspec.Meta(ge=0)] | None = None
     limits: Limits = Limits()

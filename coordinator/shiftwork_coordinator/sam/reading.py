@@ -80,6 +80,7 @@ def _serverless(logical: str, resource: Resource, scope: Scope) -> Wanted | Left
         before=told(hooks.function, "PreTraffic", ""),
         after=told(hooks.function, "PostTraffic", ""),
         alarms=told(preference.names, "Alarms", ()),
+        triggers=_triggers(preference),
         code=_path(values.get("CodeUri")),
         untold=told.untold,
     )
@@ -134,6 +135,7 @@ def _alias(logical: str, resource: Resource, scope: Scope) -> Wanted | LeftOut |
         alarms=told(partial(alarms.names, inner="Name"), "Alarms", ()) if alarms.flag("Enabled", True) else (),
         ignore_unreadable=alarms.flag("IgnorePollAlarmFailure", False),
         rollback=_events(back.names("Events")) if back.flag("Enabled", False) else (),
+        triggers=_triggers(group),
         code=_path(resolve(_properties(scope.section("Resources").get(owner)).get("Code"), scope)),
         untold=told.untold,
     )
@@ -162,6 +164,22 @@ def _properties(resource: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _triggers(of: Values) -> tuple[dict[str, Any], ...]:
+    try:
+        return of.triggers("TriggerConfigurations")
+    except InvalidRequest:
+        return ()
+
+
+def _untold_triggers(of: Values) -> list[str]:
+    """Why nobody is notified: nothing else depends on that."""
+    try:
+        of.triggers("TriggerConfigurations")
+    except InvalidRequest as err:
+        return [f"{err.message}; nobody is notified by it"]
+    return []
+
+
 def _absent(logical: str, resource: Resource, scope: Scope) -> LeftOut | None:
     """Where the resource's condition leaves it out. A group without its function would stand for nothing, so it goes
     with it, whatever PassthroughCondition says."""
@@ -177,9 +195,7 @@ def _unused(logical: str, resource: Resource, scope: Scope) -> list[str]:
     """What is written there and does nothing here."""
     serverless = resource["Type"] == SERVERLESS
     of = _preference(logical, resource, scope) if serverless else _group_of(logical, resource, scope)[1]
-    role, told = "Role" if serverless else "ServiceRoleArn", []
-    if of and of.get("TriggerConfigurations"):
-        told.append(f"{logical}: TriggerConfigurations are not supported yet: nobody is notified by them")
+    role, told = "Role" if serverless else "ServiceRoleArn", _untold_triggers(of) if of else []
     if of and of.get(role):
         told.append(f"{logical}: {role} is CodeDeploy's and not used: the coordinator acts as itself, or as --role-arn")
     return told

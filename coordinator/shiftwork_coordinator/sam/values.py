@@ -63,6 +63,20 @@ class Values:
         items = [item.get(inner) if inner and isinstance(item, Mapping) else item for item in found or ()]
         return tuple(dict.fromkeys(self._text(key, item) for item in items))
 
+    def triggers(self, key: str) -> tuple[dict[str, Any], ...]:
+        """TriggerConfigurations, as a group's `triggers`."""
+        found = self.get(key)
+        if isinstance(found, Unknown):
+            raise self._untold(key, found)
+        if found is not None and not isinstance(found, list):
+            raise InvalidRequest(f"{self.where}: {key} must be a list")
+        each = [Values(f"{self.where}.{key}", item, self._scope) for item in found or ()]
+        return tuple(one.trigger() for one in each)
+
+    def trigger(self) -> dict[str, Any]:
+        events = list(self.names("TriggerEvents"))
+        return {"name": self.text("TriggerName"), "sns": self.text("TriggerTargetArn"), "events": events}
+
     def _text(self, key: str, value: Any) -> str:
         if isinstance(value, Unknown):
             raise self._untold(key, value)

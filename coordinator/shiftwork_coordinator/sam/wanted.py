@@ -25,6 +25,7 @@ class Wanted(msgspec.Struct, frozen=True):
     alarms: tuple[str, ...] = ()
     ignore_unreadable: bool = False
     rollback: tuple[str, ...] = ("failure", "alarm", "stop")
+    triggers: tuple[dict[str, Any], ...] = ()
     code: str = ""
     untold: tuple[str, ...] = ()
 
@@ -55,4 +56,6 @@ def _group(one: Wanted, at: dict[str, str], answer: str) -> dict[str, Any]:
     group: dict[str, Any] = {"platform": "Lambda", "config": one.config, "aws": at, "hooks": hooks}
     if one.alarms:
         group["alarms"] = alarms
+    if one.triggers:
+        group["triggers"] = list(one.triggers)
     return {**group, "rollback": [event for event in one.rollback if event != "alarm" or one.alarms]}

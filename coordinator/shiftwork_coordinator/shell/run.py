@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_contract.revision import Revision
-from shiftwork_coordinator import alarms, fleets, shifters
+from shiftwork_coordinator import alarms, fleets, notify, shifters
 from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
@@ -24,8 +24,10 @@ from shiftwork_coordinator.model.rows import Asked, CommandRow, Deployment, Hook
 from shiftwork_coordinator.model.settings import health_for
 from shiftwork_coordinator.model.snapshot import Companion, Joined, Snapshot
 from shiftwork_coordinator.model.status import ENDED, OPEN, TargetStatus
+from shiftwork_coordinator.notify.messages import notices
 from shiftwork_coordinator.ports import Clock
 from shiftwork_coordinator.scaling_groups import taken_over
+from shiftwork_coordinator.shell import notifying
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.image import Image
@@ -88,6 +90,7 @@ class Run:
         self._watched: dict[str, Watch] = {}
         self._rest = 0.0
         self._requesting = asyncio.Lock()
+        self._telling = asyncio.Lock()
         self.positions = positions(image.deployment)
         self._outside: Outside | None = None
 
@@ -189,6 +192,8 @@ class Run:
         self.image.apply(decision)
         if companion(decision.deployment) != said:
             self.home.moved(decision.deployment)
+        if decision.history and decision.deployment.settings.triggers:
+            group.create_task(self._notify(decision))
         news = bool(changes) or self.decision is None or decision.reasons != self.decision.reasons
         self.decision = decision
         if outside is not None:
@@ -282,6 +287,18 @@ class Run:
         outside.at.add(target)
         self.home.joins(self, target.instance)
         self.greet(target.instance)
+
+    async def _notify(self, decision: Decision) -> None:
+        """One decision after the other: whoever waits longest for the lock gets it."""
+        deployment = decision.deployment
+        async with self._telling:
+            try:
+                events = await self.home.store.events(self.id)
+            except Unavailable as err:
+                log.warning("triggers were not told", deployment_id=self.id, why=err.message)
+                return
+            wanted = notices(deployment, self.image.targets, decision.history, events)
+            await notifying.send(notify.connect(deployment.settings.aws), wanted)
 
     async def record(self, rows: list[Asked]) -> None:
         kept = [self._with_last_success(row) for row in rows]

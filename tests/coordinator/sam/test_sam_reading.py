@@ -38,7 +38,8 @@ def test_a_whole_template() -> None:
     assert found.wanted == (ORDERS, BILLS, MAILS)
     assert found.problems == ()
     assert found.notes == (
-        "Orders: TriggerConfigurations are not supported yet: nobody is notified by them",
+        "Orders.DeploymentPreference.TriggerConfigurations: TriggerTargetArn cannot be told: CloudFormation names Ops:"
+        " look it up with --stack-name; nobody is notified by it",
         "Bills: Role is CodeDeploy's and not used: the coordinator acts as itself, or as --role-arn",
         "CheckOrders: its DeploymentPreference is not enabled, so it is left alone",
         "Reports: it is left out, as its condition Reporting is false",
@@ -49,7 +50,7 @@ def test_what_cloudformation_makes_of_it_says_the_same() -> None:
     found = reading(TRANSLATED)
     assert found.wanted == (replace(ORDERS, code=""), BILLS, MAILS)
     assert found.problems == ()
-    assert any("TriggerConfigurations" in note for note in found.notes)
+    assert any("nobody is notified" in note for note in found.notes)
 
 
 def test_parameters_choose() -> None:
@@ -62,7 +63,9 @@ def test_parameters_choose() -> None:
 
 def test_a_stacks_names_are_the_true_ones() -> None:
     stack = {"Orders": "shop-Orders-1X", "AllErrors": "shop-AllErrors-2Y", "CheckOrders": "shop-Check-3Z"}
+    stack |= {"Ops": "arn:aws:sns:eu-west-1:111222333444:ops"}
     orders = reading(SHOP, stack=stack).wanted[0]
+    assert orders.triggers == ({"name": "failures", "sns": stack["Ops"], "events": ["DeploymentFailure"]},)
     assert (orders.function, orders.before, orders.alarms[0]) == (
         "shop-Orders-1X",
         "shop-Check-3Z",

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
-from shiftwork_coordinator import balancers
+from shiftwork_coordinator import balancers, notify
 from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.parameters import Parameter
-from shiftwork_coordinator.model.settings import Health
+from shiftwork_coordinator.model.settings import Health, Trigger
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment, rollback_deployment, stop_deployment
 from shiftwork_coordinator.planning import plan
@@ -257,3 +257,19 @@ async def test_commands_name_the_appspec_and_a_rollback_names_the_one_it_had_whe
     world.fails = lambda *_: False
     with pytest.raises(InvalidRequest, match="as the name of an AppSpec"):
         await deploy(world, V1, appspec="../x.yml")
+
+
+async def test_topics_hear_of_a_deployment_in_order(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    class Topics:
+        async def publish(self, topic: str, subject: str, message: str) -> None:
+            heard.append(subject)
+
+    monkeypatch.setattr(notify, "connect", lambda at: Topics())
+    group = await world.store.group("web", "production")
+    trigger = Trigger("ops", "arn:aws:sns:us-east-1:111222333444:ops", ("DeploymentStart", "DeploymentSuccess"))
+    await world.store.write(Put(replace(group, settings=replace(group.settings, triggers=(trigger,)))))
+    id = (await create_deployment(world.home, CreateDeployment("web", "production", V1), "tester")).id
+    await world.ended(id)
+    assert heard == [f"DeploymentStart web/production {id}", f"DeploymentSuccess web/production {id}"]
