@@ -93,13 +93,15 @@ def _at_once(draft: Draft) -> int:
 
 
 def way_back(draft: Draft) -> None:
-    """After a halt: the originals come back into traffic, and when they all serve the replacements leave it."""
+    """After a halt: the originals come back into traffic, and when all that are left serve, the replacements leave it.
+    Where no original is left nobody would serve: then the replacements stay."""
     if not draft.halted or any(fleet.arranged is Arrangement.RETIRED for fleet in draft.fleets()):
         return
-    for target in draft.with_role("original"):
+    left = [target for target in draft.with_role("original") if target.instance not in draft.snapshot.gone]
+    for target in left:
         if target.traffic == "out" and not target.kept_out and target.status in DECIDED:
             draft.set(target, traffic="in", traffic_since=draft.now)
-    if all(_serves(draft, target) for target in draft.with_role("original")):
+    if left and all(_serves(draft, draft.targets[target.instance]) for target in left):
         for target in draft.with_role("replacement"):
             if target.traffic == "in" and target.status in DECIDED:
                 draft.set(target, traffic="out", traffic_since=draft.now)

@@ -57,6 +57,7 @@ class World:
         self.never: set[Arrangement] = set()
         self.sick: set[str] = set()
         self.rollback: Any = None
+        self.least = 2
         self.snapshot = Snapshot(
             deployment, targets, 1, Request("d-1"), balancers=("lb",), health=dict.fromkeys(BLUE, True),
             last_good=Revision("sha256:old", "coordinator:"),
@@ -75,7 +76,7 @@ class World:
             commands={**self.snapshot.commands, **ran},
             health={**self.snapshot.health, **dict(decision.health)},
         )
-        assert len(self.serving - self.sick) >= 2, (self.serving, self.log)
+        assert len(self.serving - self.sick) >= self.least, (self.serving, self.log)
         self.now += 1.0
         return decision
 
@@ -223,6 +224,21 @@ def test_on_the_way_back_no_replacement_leaves_before_the_originals_serve() -> N
     world.sick = set()
     assert world.end().status is D.STOPPED
     assert world.serving == set(BLUE)
+
+
+@pytest.mark.parametrize(("lost", "serving"), [(("blue-2",), {"blue-1"}), (BLUE, set(GREEN))])
+def test_originals_that_are_gone_are_not_waited_for_and_count_as_nobody(
+    lost: tuple[str, ...], serving: set[str]
+) -> None:
+    world = World(originals=Originals(keep_for=100.0))
+    world.until(lambda d: any(r.code == "ORIGINALS" for r in d.reasons))
+    world.snapshot = replace(world.snapshot, gone=dict.fromkeys(lost, "terminated"))
+    world.sick = set(lost)
+    world.least = 1
+    world.ask(stop="stop")
+    for _ in range(60):
+        world.tick()
+    assert world.serving - world.sick == serving
 
 
 @pytest.mark.parametrize("ticks", range(1, 24))
