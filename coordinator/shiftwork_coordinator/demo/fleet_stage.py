@@ -21,7 +21,7 @@ RATE = 40.0
 
 
 class Scene(NamedTuple):
-    """`revisions` by version; `before` is the account with v1 deployed."""
+    """`revisions` by version; `before` is the account as it was, but for targets, which v1 makes healthy."""
 
     stage: Stage
     made: Made
@@ -45,13 +45,13 @@ def prepared(stage: Stage, desired: int, *, standby: bool = False) -> Scene:
     stage.say(f"Launching {desired} instances ...")
     made = fleet_sample.make(stage.lab, desired, standby=standby)
     fleet_sample.await_agents(stage.lab, made)
-    scene = Scene(stage, made, {}, {})
+    scene = Scene(stage, made, {}, fleet_account.facts(stage.lab, made) | {"targets": ["healthy"] * desired})
     scene.apply(config="AllAtOnce", quiet={"at_most": "500ms"})  # nobody asks yet, and nothing would answer
     scene.revisions.update(stage.push_all())
     scene.deploy("v1")
     scene.apply()
     function_stage.forget(stage.lab)
-    return scene._replace(before=fleet_account.facts(stage.lab, made))
+    return scene
 
 
 @contextmanager
