@@ -101,7 +101,7 @@ async def test_a_gate_that_cannot_listen_is_a_problem() -> None:
         ("gate", {"fails": 2}, "passes"),
         ("gate", {**SETTINGS, "interval": "1s"}, "interval"),
         ("none", {}, "leave `load_balancers` out"),
-        ("haproxie", {}, "known are caddy, gate, haproxy, none"),
+        ("haproxie", {}, "known are caddy, elb, elbv2, gate, haproxy, none"),
         ("haproxy", {"backend": "web"}, "`endpoint` is missing"),
         ("haproxy", {"endpoint": "unix:///s"}, "`backend` is missing"),
         ("haproxy", {"endpoint": "unix:///s", "endpoints": ["unix:///t"], "backend": "b"}, "both given"),
@@ -125,7 +125,7 @@ def test_where_the_gates_must_listen() -> None:
 
 
 def test_built_in_drivers_connect_without_touching_anything() -> None:
-    assert set(BUILT_IN) == {"haproxy", "caddy", "gate", "none"}
+    assert set(BUILT_IN) == {"haproxy", "caddy", "elb", "elbv2", "gate", "none"}
     assert connect("caddy", {}, MemoryGates()).name == "caddy http://127.0.0.1:2019"
     driver = connect("haproxy", {"endpoints": ["tcp://127.0.0.1:1", "unix:///s"], "backend": "web"}, MemoryGates())
     assert driver.name == "haproxy tcp://127.0.0.1:1, unix:///s"
@@ -148,5 +148,5 @@ def test_a_driver_of_another_package_is_found_by_its_entry_point(
     assert connect("other", {"instances": ["s1"]}, MemoryGates()).name == "other"
     with pytest.raises(InvalidRequest, match="no_such_module"):
         connect("broken", {}, MemoryGates())
-    with pytest.raises(InvalidRequest, match="broken, caddy, gate, haproxy, none, other"):
+    with pytest.raises(InvalidRequest, match="broken, caddy, elb, elbv2, gate, haproxy, none, other"):
         connect("unheard", {}, MemoryGates())
