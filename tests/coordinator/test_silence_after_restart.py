@@ -17,7 +17,12 @@ TARGET = SimpleNamespace(instance="web-1", status=TargetStatus.SUCCEEDED, left_a
 
 def judged(agent, now):
     snapshot = SimpleNamespace(
-        deployment=SimpleNamespace(settings=SETTINGS), agents={"web-1": agent}, balancers=(), traffic={}, health={}
+        deployment=SimpleNamespace(settings=SETTINGS),
+        agents={"web-1": agent},
+        balancers=(),
+        traffic={},
+        health={},
+        gone={},
     )
     return in_service(snapshot, TARGET, (PREPARE,), now).value
 
