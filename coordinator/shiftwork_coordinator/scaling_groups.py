@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.resource import ScalingGroup
 from shiftwork_coordinator.creation import first_look
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Group, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 
@@ -42,9 +43,10 @@ def standing(group: Group) -> GroupSettings:
 
 
 def taken_over(group: Group, targets: Iterable[Target]) -> dict[str, str]:
-    """`group.copies` after a deployment with these targets succeeded."""
+    """`group.copies` after a deployment with these targets has ended. A copy stands from when its original is to go,
+    also when that does not: its instances are out of traffic, and it never comes back."""
     copies = dict(group.copies)
-    for one in (target.resource for target in targets):
+    for one in (target.resource for target in targets if target.arranged is Arrangement.RETIRED):
         if isinstance(one, ScalingGroup) and one.copied:
             named = next((name for name, copy in copies.items() if copy == one.group), one.group)
             copies[named] = one.replacement

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.resource import ScalingGroup
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Group, Target
 from shiftwork_coordinator.model.settings import BlueGreen, GroupSettings, Instances
 from shiftwork_coordinator.scaling_groups import asked_for, oriented, standing, taken_over
@@ -15,7 +16,11 @@ COPY = GroupSettings(Instances(autoscaling=("a",)), blue_green=BlueGreen())
 
 def succeeded(group: Group, original: str, replacement: str) -> Group:
     made = ScalingGroup(f"autoscaling:{original}", original, "d-1", replacement, True)
-    return replace(group, copies=taken_over(group, [Target("d-1", made.name, role="fleet", resource=made)]))
+    return replace(group, copies=taken_over(group, [fleet(made)]))
+
+
+def fleet(made: ScalingGroup, arranged: Arrangement = Arrangement.RETIRED) -> Target:
+    return Target("d-1", made.name, role="fleet", resource=made, arranged=arranged)
 
 
 def test_a_copy_stands_for_the_group_of_the_settings_however_often_it_is_copied() -> None:
@@ -34,7 +39,13 @@ def test_another_name_in_the_settings_is_taken_as_it_is() -> None:
 def test_groups_that_swap_are_not_copies() -> None:
     group = Group("g", "web", "live", SWAP)
     one = ScalingGroup("autoscaling:a", "a", "d-1", "b")
-    assert taken_over(group, [Target("d-1", one.name, role="fleet", resource=one)]) == {}
+    assert taken_over(group, [fleet(one)]) == {}
+
+
+@pytest.mark.parametrize("arranged", [one for one in Arrangement if one is not Arrangement.RETIRED])
+def test_a_copy_stands_from_when_its_original_is_to_go(arranged) -> None:
+    group = Group("g", "web", "live", COPY)
+    assert taken_over(group, [fleet(ScalingGroup("autoscaling:a", "a", "d-1", "copy-1", True), arranged)]) == {}
 
 
 @pytest.mark.parametrize(("serving", "original", "standby"), [({"a"}, "a", "b"), ({"b"}, "b", "a")])

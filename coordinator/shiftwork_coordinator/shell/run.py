@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
-from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import notify
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
@@ -178,8 +177,8 @@ class Run:
             rollback_id, rows = await self.home.begin_rollback(self, decision, decision.rollback)
             decision = replace(decision, deployment=replace(decision.deployment, rolled_back_by=rollback_id))
             changes = self.image.changes(decision) + rows
-        if decision.last_good:
-            changes += await self._last_good(decision.deployment.revision)
+        if decision.deployment.status in ENDED:
+            changes += await self._of_group(decision)
         if changes:
             await self.home.store.write(*changes, epoch=self.home.epoch)
         before, said = self.image.targets, companion(self.image.deployment)
@@ -251,15 +250,20 @@ class Run:
         blocked, companions = self.home.blocked_by(self), self.home.companions(self.image.deployment)
         return self.image.snapshot(self.home.epoch, agents, seen, names, red, shifted, blocked, companions, gone)
 
-    async def _last_good(self, revision: Revision) -> list[Change]:
+    async def _of_group(self, decision: Decision) -> list[Change]:
+        """What the group's row says from the end on: what was good last, and which Auto Scaling groups stand."""
         group = await self.home.store.group_by_id(self.image.deployment.group_id)
         if group is None:
             return []
         d = self.image.deployment
-        wanted = replace(
-            group, last_good=revision, last_good_deployment=self.id, last_good_parameters=d.parameters,
-            last_good_appspec=d.appspec, copies=taken_over(group, self.image.targets.values()),
-        )  # fmt: skip
+        wanted = replace(group, copies=taken_over(group, self.image.targets.values()))
+        if decision.last_good:
+            wanted = replace(
+                wanted, last_good=decision.deployment.revision, last_good_deployment=self.id,
+                last_good_parameters=d.parameters, last_good_appspec=d.appspec,
+            )  # fmt: skip
+        if wanted == group:
+            return []
         return [Unchanged(group, f"the group {group.name} was changed at this moment"), Put(wanted)]
 
     def _act(self, decision: Decision, before: dict[str, Target], outside: Outside) -> None:

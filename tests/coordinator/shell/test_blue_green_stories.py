@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 from tests.coordinator.shell.conftest import V1, V2, Agent, World
 
+from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import shifters
 from shiftwork_coordinator.creation import config_named, new_id, targets_of
@@ -30,7 +31,14 @@ GREEN = tuple(f"i-0000000{n}" for n in range(1, 5))
 
 
 class Cloud(MemoryShifter):
-    """Its replacement is made of GREEN, whose agents start with it."""
+    """Its replacement is made of GREEN, whose agents start with it. `keeps`: it does not let an original go."""
+
+    keeps = False
+
+    async def arrange(self, resource: Any, wanted: Arrangement) -> None:
+        if self.keeps and wanted is A.RETIRED:
+            raise InvalidRequest("cannot call autoscaling:DeleteAutoScalingGroup")
+        await super().arrange(resource, wanted)
 
     async def readings(self, resources: Any) -> dict[str, ShiftReading]:
         found = await super().readings(resources)
@@ -149,3 +157,15 @@ async def test_a_stop_before_anybody_joined(shop: Shop) -> None:
     ended = await shop.world.ended(id)
     assert (ended.status, shop.cloud.arranged[FLEET]) == (D.STOPPED, A.ABANDONED)
     assert {t.status for t in (await shop.targets(id)).values() if t.role == "original"} == {T.SKIPPED}
+
+
+async def test_a_copy_that_has_taken_over_stands_also_when_its_original_cannot_go(shop: Shop) -> None:
+    shop.cloud.keeps = True
+    id = await shop.deploy(V2)
+    await shop.launch()
+    ended = await shop.world.ended(id)
+    group = await shop.world.store.group("web", "production")
+    assert group is not None and group.last_good is not None
+    assert (ended.status, shop.world.balancer.in_traffic()) == (D.FAILED, set(GREEN))  # type: ignore[attr-defined]
+    assert group.copies == {"web": f"shiftwork-web-production-{id}"}, "the next deployment is to it"
+    assert group.last_good.identity == V1
