@@ -17,18 +17,20 @@ from shiftwork_coordinator.model.status import DECIDED, TargetStatus
 
 
 def enlist(draft: Draft, fleet: Target) -> Outcome:
-    """The replacement's instances become targets as soon as all their agents have joined."""
+    """The replacement's instances become targets as soon as it has all of them and all of their agents have joined."""
     if draft.stopping or draft.halted:
         return STOPPED
     seen = draft.snapshot.shifted.get(fleet.instance)
-    ids = seen.members if seen is not None and seen.asked_at >= fleet.stage_since else ()
+    whole = seen is not None and seen.asked_at >= fleet.stage_since and Arrangement.PROVISIONED in seen.holds
+    ids = seen.members if seen is not None and whole else ()
     missing = [id for id in ids if id not in draft.snapshot.joined]
     if ids and not missing:
         _enlist(draft, [draft.snapshot.joined[id] for id in ids])
         return DONE
     limit = draft.limits.steady_within
     if draft.now >= fleet.stage_since + limit:
-        why = f"no agent of {', '.join(missing)} joined" if missing else "the replacement has no instances"
+        short = (seen.detail if seen else "") or "the replacement has not all of its instances"
+        why = f"no agent of {', '.join(missing)} joined" if missing else short
         return Failed("AGENT_ISSUE", f"{why} within {limit:g} s; does their image install and join one?")
     text = f"waiting for the agents of {', '.join(missing)} to join" if missing else "looking for the new instances"
     draft.wait("AGENT", text, fleet.instance, since=fleet.stage_since, until=fleet.stage_since + limit)

@@ -56,6 +56,7 @@ class World:
         self.fails: Callable[[str, int], bool] = lambda instance, stage: False
         self.never: set[Arrangement] = set()
         self.sick: set[str] = set()
+        self.members: tuple[str, ...] = tuple(IDS)
         self.rollback: Any = None
         self.least = 2
         self.snapshot = Snapshot(
@@ -83,7 +84,7 @@ class World:
     def _look(self) -> None:
         made = self.arranged not in (None, A.ABANDONED)
         holds = frozenset({self.arranged} if self.arranged and self.arranged not in self.never else ())
-        members = tuple(IDS) if made else ()
+        members = self.members if made else ()
         names = [t.instance for t in self.snapshot.targets.values() if t.role != "fleet"]
         self.snapshot = replace(
             self.snapshot,
@@ -193,6 +194,20 @@ def test_no_agent_ever_joins() -> None:
     assert (ended.status, ended.error_code) == (D.FAILED, "AGENT_ISSUE")
     assert "i-green-1, i-green-2" in ended.error_message
     assert (world.log[0], world.log[-1]) == ("provisioned", "abandoned")
+
+
+def test_a_replacement_that_lacks_an_instance_again_is_not_taken_for_whole() -> None:
+    """What is not a target gets no revision, and would get traffic with the others."""
+    world = World()
+    world.members = ()
+    world.until(lambda d: any(t.instance == FLEET and t.stage == 1 for t in d.targets))
+    world.never, world.members = {A.PROVISIONED}, ("i-green-1",)
+    for _ in range(30):
+        world.tick()
+    assert world.statuses(GREEN) == set()
+    world.never, world.members = set(), tuple(IDS)
+    assert world.end().status is D.SUCCEEDED
+    assert world.serving == set(GREEN)
 
 
 def test_it_waits_for_a_person_before_traffic_moves() -> None:
