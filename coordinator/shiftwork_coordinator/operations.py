@@ -18,6 +18,7 @@ from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.rollback import shifted_back, unneeded
 from shiftwork_coordinator.functions import refuse_unpublished
 from shiftwork_coordinator.model.rows import Deployment, Group, Request, Target
+from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.planning import problems
 from shiftwork_coordinator.ports import Problem
@@ -32,7 +33,8 @@ REFUSED = {
 }
 """The code of a refusal whose problem has none of its own."""
 BY_WHAT_IS = frozenset({"ECS"})
-"""Platforms whose deployments begin with what stands there at their creation: they cannot be queued."""
+"""Platforms whose deployments begin with what stands there at their creation: they cannot be queued. Blue/green of
+instances is like them."""
 WAITS = frozenset({"BAKE", "READY", "SHIFT", "ORIGINALS"})
 """Codes of the reasons that `continue` ends."""
 
@@ -66,7 +68,11 @@ def code_of(fatal: Sequence[Problem], deployment: Deployment) -> str:
 
 def may_queue(wanted: Sequence[Drafted]) -> bool:
     """Whether they may wait for another deployment: not what was drafted from how things stand now."""
-    return all(one.deployment.platform not in BY_WHAT_IS for one in wanted)
+    return not any(_by_what_is(one.group.settings) for one in wanted)
+
+
+def _by_what_is(settings: GroupSettings) -> bool:
+    return settings.platform in BY_WHAT_IS or settings.blue_green is not None
 
 
 async def _begin(
@@ -110,7 +116,7 @@ async def refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
         raise Conflict(
             f"cannot start a second deployment: deployment group '{group.name}' already has the active deployment"
             f" '{active[0].id}'; wait for it or stop it"
-            + ("" if group.settings.platform in BY_WHAT_IS else ", or ask for --queue"),
+            + ("" if _by_what_is(group.settings) else ", or ask for --queue"),
             code="DeploymentLimitExceededException",
         )
 

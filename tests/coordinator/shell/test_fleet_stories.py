@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_contract.errors import Conflict, InvalidRequest, Unavailable
 from shiftwork_contract.messages import HostFacts
 from shiftwork_coordinator import fleets
 from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.rows import Target
-from shiftwork_coordinator.model.settings import AutoScaling, Instances
+from shiftwork_coordinator.model.settings import AutoScaling, BlueGreen, Instances
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment
 from shiftwork_coordinator.planning import plan
@@ -55,6 +55,15 @@ async def deploy(world: Any, revision: str = V1) -> str:
 
 async def statuses(world: Any, id: str) -> dict[str, TargetStatus]:
     return {name: target.status for name, target in (await world.store.targets(id)).items()}
+
+
+async def test_blue_green_waits_for_no_other_deployment(world: Any, ec2: MemoryFleets) -> None:
+    """It would begin with a group whose place another one has taken meanwhile."""
+    first = await deploy(world)
+    await choose(world, Instances(autoscaling=("web",)), blue_green=BlueGreen(), load_balancers=({"sim": {}},))
+    with pytest.raises(Conflict, match=r"already has the active deployment '\S+'; wait for it or stop it$"):
+        await create_deployment(world.home, CreateDeployment("web", "production", V2, queue=True), "tester")
+    assert (await world.ended(first)).status is DeploymentStatus.SUCCEEDED
 
 
 async def test_the_members_of_a_group_are_deployed_to(world: Any, ec2: MemoryFleets) -> None:
