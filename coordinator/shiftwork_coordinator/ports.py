@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
+from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import GateState
 from shiftwork_contract.place import Reference
 from shiftwork_contract.resource import Shift
@@ -95,6 +96,14 @@ class Problem(msgspec.Struct, frozen=True):
     code: str = ""
 
 
+class NotTaken(InvalidRequest):
+    """Some servers cannot be asked for, `why` by instance. The others were: it is no error of theirs."""
+
+    def __init__(self, why: Mapping[str, str], *, code: str) -> None:
+        super().__init__("; ".join(why.values()), code=code)
+        self.why = why
+
+
 class LoadBalancer(Protocol):
     """One balancer endpoint with the backends that a group uses there. One that cannot be asked ten times a second has
     an attribute `pace`, a Pace."""
@@ -109,7 +118,8 @@ class LoadBalancer(Protocol):
         """Ask that these get no new request. Cuts nothing that is in flight. Already out is fine.
 
         Raises Unavailable or InvalidRequest, after asking every part of the balancer that could be asked: servers may
-        then be out in one part and not in another, which `states` shows as DRAINING or UNKNOWN.
+        then be out in one part and not in another, which `states` shows as DRAINING or UNKNOWN. NotTaken is an error
+        of some of them alone.
         """
 
     async def register(self, servers: Sequence[Server]) -> None:

@@ -13,7 +13,7 @@ from shiftwork_coordinator.aws.rights import FEATURES
 from shiftwork_coordinator.balancers import connect, elb, placed
 from shiftwork_coordinator.balancers.elbv2_groups import Group
 from shiftwork_coordinator.balancers.elbv2_health import reading
-from shiftwork_coordinator.ports import LoadBalancer, Server, TrafficState
+from shiftwork_coordinator.ports import LoadBalancer, NotTaken, Server, TrafficState
 from shiftwork_coordinator.testing import MemoryGates
 
 S = TrafficState
@@ -191,6 +191,18 @@ async def test_one_that_cannot_be_registered_is_named_and_the_others_are_in(acco
         await made.register(everyone)
     assert found.value.code == "ELB_INVALID_INSTANCE"
     assert {id for id, _ in account.pools["web"].members} == {"i-1", "i-2", "i-4"}
+
+
+async def test_all_that_cannot_be_registered_are_told_apart_from_the_others(account: Account, kind: str) -> None:
+    made, everyone = driver(account, kind), [*servers(account), Server("rack-1", "rack-1", "10.0.0.99")]
+    account.instances["i-1"].state = account.instances["i-3"].state = "stopped"
+    with pytest.raises(NotTaken) as found:
+        await made.register(everyone)
+    assert set(found.value.why) == {"s1", "s3", "rack-1"}
+    account.denied.add(CHANGES[kind][0])
+    with pytest.raises(InvalidRequest, match="aws policy") as refused:
+        await made.register(everyone)
+    assert not isinstance(refused.value, NotTaken), "an error of all of them"
 
 
 async def test_another_vpc_is_told(account: Account) -> None:

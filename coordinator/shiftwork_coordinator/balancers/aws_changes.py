@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
-from shiftwork_coordinator.ports import Server
+from shiftwork_coordinator.ports import NotTaken, Server
 
 PER_CALL = 200
 """Instances in one call; AWS names no limit, and takes so many."""
@@ -19,11 +19,19 @@ Alone = Callable[[Server, InvalidRequest], ShiftworkError | None]
 
 
 async def change(servers: Sequence[Server], tell: Tell, wrong: str, alone: Alone) -> ShiftworkError | None:
-    """Tells all of them; the first error, or None. `wrong` is AWS's code when one of a call cannot be: then the others
+    """Tells all of them; what went wrong, or None. `wrong` is AWS's code when one of a call cannot be: then the others
     are told without it, and `alone` says whether that one is an error."""
     parts = [servers[start : start + PER_CALL] for start in range(0, len(servers), PER_CALL)]
-    answers = await asyncio.gather(*(_told(part, tell, wrong, alone) for part in parts))
-    return next(filter(None, answers), None)
+    return what_counts(await asyncio.gather(*(_told(part, tell, wrong, alone) for part in parts)))
+
+
+def what_counts(answers: Iterable[ShiftworkError | None]) -> ShiftworkError | None:
+    """Of several errors the first that concerns all; else every server that was not taken, with the first reason."""
+    errors = [error for error in answers if error is not None]
+    if general := [error for error in errors if not isinstance(error, NotTaken)]:
+        return general[0]
+    why = {name: text for error in reversed(errors) if isinstance(error, NotTaken) for name, text in error.why.items()}
+    return NotTaken(why, code=errors[0].code) if errors else None
 
 
 async def _told(servers: Sequence[Server], tell: Tell, wrong: str, alone: Alone) -> ShiftworkError | None:
@@ -36,8 +44,7 @@ async def _told(servers: Sequence[Server], tell: Tell, wrong: str, alone: Alone)
             return alone(servers[0], err)
         half = len(servers) // 2
         halves = (servers[:half], servers[half:])
-        answers = await asyncio.gather(*(_told(part, tell, wrong, alone) for part in halves))
-        return next(filter(None, answers), None)
+        return what_counts(await asyncio.gather(*(_told(part, tell, wrong, alone) for part in halves)))
     except Unavailable as err:
         return err
     return None

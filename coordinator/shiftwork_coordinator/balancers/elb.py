@@ -16,9 +16,9 @@ import msgspec
 
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.balancers.agreement import together
-from shiftwork_coordinator.balancers.aws_changes import INVALID, INVALID_INSTANCE, NO_ID, change
+from shiftwork_coordinator.balancers.aws_changes import INVALID, INVALID_INSTANCE, NO_ID, change, what_counts
 from shiftwork_coordinator.balancers.settings import read_settings, several
-from shiftwork_coordinator.ports import Gates, Pace, Problem, Reading, Server, TrafficState
+from shiftwork_coordinator.ports import Gates, NotTaken, Pace, Problem, Reading, Server, TrafficState
 from shiftwork_coordinator.shifters import asking
 from shiftwork_coordinator.shifters.asking import Ask
 
@@ -104,10 +104,9 @@ class ClassicBalancers:
     async def _change(self, operation: str, servers: Sequence[Server]) -> None:
         """All balancers are asked, for all servers with an id, before the first error is raised."""
         answers = await asyncio.gather(*(self._tell(operation, name, servers) for name in self._names))
-        if wrong := next(filter(None, answers), None):
+        nameless = {server.instance: _nameless(server).message for server in servers if not server.cloud_id}
+        if wrong := what_counts([*answers, NotTaken(nameless, code=INVALID_INSTANCE) if nameless else None]):
             raise wrong
-        if nameless := next((server for server in servers if not server.cloud_id), None):
-            raise InvalidRequest(_nameless(nameless).message, code=INVALID_INSTANCE)
 
     async def _tell(self, operation: str, name: str, servers: Sequence[Server]) -> ShiftworkError | None:
         async def tell(part: Sequence[Server]) -> None:
@@ -122,9 +121,9 @@ def _gone(server: Server, err: InvalidRequest) -> None:
     """What is not there is out."""
 
 
-def _not_taken(name: str, server: Server, err: InvalidRequest) -> InvalidRequest:
+def _not_taken(name: str, server: Server, err: InvalidRequest) -> NotTaken:
     text = f"cannot register instance {server.instance} with load balancer {name}: {err.message}"
-    return InvalidRequest(f"{text}; it must run, in the balancer's network", code=INVALID_INSTANCE)
+    return NotTaken({server.instance: f"{text}; it must run, in the balancer's network"}, code=INVALID_INSTANCE)
 
 
 def connect(settings: Mapping[str, object], gates: Gates) -> ClassicBalancers:

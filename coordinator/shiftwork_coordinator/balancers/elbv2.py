@@ -21,11 +21,11 @@ import msgspec
 from shiftwork_contract.errors import InvalidRequest, ShiftworkError, Unavailable
 from shiftwork_coordinator.balancers import elbv2_check, elbv2_groups
 from shiftwork_coordinator.balancers.agreement import together
-from shiftwork_coordinator.balancers.aws_changes import INVALID_INSTANCE, change
+from shiftwork_coordinator.balancers.aws_changes import INVALID_INSTANCE, change, what_counts
 from shiftwork_coordinator.balancers.elbv2_groups import Group, Health
 from shiftwork_coordinator.balancers.elbv2_health import reading
 from shiftwork_coordinator.balancers.settings import read_settings, several
-from shiftwork_coordinator.ports import Gates, Pace, Problem, Reading, Server, TrafficState
+from shiftwork_coordinator.ports import Gates, NotTaken, Pace, Problem, Reading, Server, TrafficState
 from shiftwork_coordinator.shifters import asking
 
 MOST_GROUPS = 20
@@ -109,12 +109,11 @@ class TargetGroups:
     async def _change(self, operation: str, servers: Sequence[Server]) -> None:
         """All groups are asked, for all servers that can be named there, before the first error is raised."""
         groups = await self._groups()
-        nameless = [elbv2_groups.nameless(g, s) for g in groups for s in servers if not g.id_of(s)]
+        without = [(s.instance, elbv2_groups.nameless(g, s)) for g in groups for s in servers if not g.id_of(s)]
+        nameless = {name: f"cannot change {why}" for name, why in without}
         answers = await asyncio.gather(*(self._tell(operation, group, servers) for group in groups))
-        if wrong := next(filter(None, answers), None):
+        if wrong := what_counts([*answers, NotTaken(nameless, code=INVALID_INSTANCE) if nameless else None]):
             raise wrong
-        if nameless:
-            raise InvalidRequest(f"cannot change {nameless[0]}", code=INVALID_INSTANCE)
 
     async def _tell(self, operation: str, group: Group, servers: Sequence[Server]) -> ShiftworkError | None:
         async def tell(part: Sequence[Server]) -> None:
@@ -133,10 +132,10 @@ def _gone(server: Server, err: InvalidRequest) -> None:
     """What is not there is out."""
 
 
-def _not_taken(group: Group, server: Server, err: InvalidRequest) -> InvalidRequest:
+def _not_taken(group: Group, server: Server, err: InvalidRequest) -> NotTaken:
     where = group.vpc or "the VPC of the group"
     text = f"cannot register instance {server.instance} with target group {group.name}: {err.message}"
-    return InvalidRequest(f"{text}; it must run, in {where}", code=INVALID_INSTANCE)
+    return NotTaken({server.instance: f"{text}; it must run, in {where}"}, code=INVALID_INSTANCE)
 
 
 def connect(settings: Mapping[str, object], gates: Gates) -> TargetGroups:

@@ -10,7 +10,7 @@ import structlog
 from shiftwork_contract.errors import ShiftworkError, Unavailable
 from shiftwork_coordinator.engine.actions import Action, Deregister, Register
 from shiftwork_coordinator.model.rows import Asked
-from shiftwork_coordinator.ports import Clock, LoadBalancer, Server
+from shiftwork_coordinator.ports import Clock, LoadBalancer, NotTaken, Server
 from shiftwork_coordinator.shell.observe import CALL_LIMIT, Balancer
 
 log = structlog.get_logger()
@@ -51,17 +51,16 @@ class Performer:
     async def _perform(self, verb: str, actions: Sequence[Register | Deregister]) -> None:
         servers = [self._servers[action.instance] for action in actions]
         try:
-            problem = await self._ask_all(verb, servers)
-            await self._record([self._row(action, problem) for action in actions])
+            problems = await self._ask_all(verb, servers)
+            await self._record([self._row(action, _of(action.instance, problems)) for action in actions])
         except Unavailable as err:  # not remembered, so it is wanted again at the next tick; it may be repeated
             log.warning("what was asked of the balancers could not be stored", verb=verb, why=err.message)
         finally:
             self._in_flight.difference_update(action.instance for action in actions)
 
-    async def _ask_all(self, verb: str, servers: list[Server]) -> ShiftworkError | None:
-        """Asks every balancer, also after one has failed; the first problem is what counts."""
-        problems = [await _tried(balancer, verb, servers) for balancer in self._balancers]
-        return next((problem for problem in problems if problem is not None), None)
+    async def _ask_all(self, verb: str, servers: list[Server]) -> list[ShiftworkError | None]:
+        """Asks every balancer, also after one has failed."""
+        return [await _tried(balancer, verb, servers) for balancer in self._balancers]
 
     def _row(self, action: Register | Deregister, problem: ShiftworkError | None) -> Asked:
         now = self._clock.now()
@@ -79,6 +78,17 @@ class Performer:
             error_code=problem.code,
             next_try=now + pause,
         )
+
+
+def _of(instance: str, problems: Sequence[ShiftworkError | None]) -> ShiftworkError | None:
+    """The first problem that is the instance's. One that cannot be registered keeps no other out of traffic."""
+    for problem in problems:
+        if isinstance(problem, NotTaken):
+            if instance in problem.why:
+                return NotTaken({instance: problem.why[instance]}, code=problem.code)
+        elif problem is not None:
+            return problem
+    return None
 
 
 async def _tried(balancer: Balancer, verb: str, servers: list[Server]) -> ShiftworkError | None:
