@@ -58,7 +58,7 @@ class Shifting:
         self._record, self._answered, self._changed = record, answered, changed
         self._busy: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._invoking: set[tuple[str, str]] = set()
-        self._tries: dict[tuple[str, str], int] = {}
+        self._failed: dict[tuple[str, str], tuple[float | Arrangement, bool, int]] = {}
         self._hurry = asyncio.Event()
         self.seen: Mapping[str, Shifted] = {}
 
@@ -153,13 +153,16 @@ class Shifting:
     ) -> Asked:
         id, now, key = self._rows().deployment.id, self._clock.now(), (instance, verb)
         if problem is None:
-            self._tries.pop(key, None)
+            self._failed.pop(key, None)
             return Asked(id, instance, verb, value, asked_at=now, tries=1)
-        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        refused = isinstance(problem, InvalidRequest)
+        *alike, before = self._failed.get(key, (value, refused, 0))
+        tries = before + 1 if alike == [value, refused] else 1
+        self._failed[key] = (value, refused, tries)
         log.warning("what was asked failed", deployment_id=id, target=instance, verb=verb, why=problem.message)
         return Asked(
             id, instance, verb, value, tries=tries, error=problem.message, error_code=problem.code,
-            next_try=now + _pause(tries), refused=isinstance(problem, InvalidRequest),
+            next_try=now + _pause(tries), refused=refused,
         )  # fmt: skip
 
     async def _invoke(self, action: Invoke) -> None:
