@@ -123,14 +123,16 @@ class Run:
     # The loop
 
     async def drive(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            while not await self._guarded_tick(group):
-                await asyncio.sleep(self._rest)
-                await self._sleep()
-            if self._outside is not None:
-                await self._outside.close()
-        self.home.ended(self)
-        self.told()
+        """Until it has ended. Topics may hear of that later: nobody waits for them."""
+        async with asyncio.TaskGroup() as telling:
+            async with asyncio.TaskGroup() as group:
+                while not await self._guarded_tick(group, telling):
+                    await asyncio.sleep(self._rest)
+                    await self._sleep()
+                if self._outside is not None:
+                    await self._outside.close()
+            self.home.ended(self)
+            self.told()
 
     async def _sleep(self) -> None:
         wake_at = self.decision.wake_at if self.decision else None
@@ -141,10 +143,10 @@ class Run:
         except TimeoutError:
             pass
 
-    async def _guarded_tick(self, group: asyncio.TaskGroup) -> bool:
+    async def _guarded_tick(self, group: asyncio.TaskGroup, telling: asyncio.TaskGroup) -> bool:
         try:
             async with self.home.one_at_a_time(self.image.deployment):
-                return await self._tick(group)
+                return await self._tick(group, telling)
         except Exception as err:  # noqa: BLE001  the edge of a tick: one bug, one deployment; the others go on
             await self._park(err)
             return False
@@ -165,7 +167,7 @@ class Run:
         except Unavailable as worse:  # then only this process knows: a restart tries again at once, which is as good
             log.warning("parked in memory only", deployment_id=self.id, why=worse.message)
 
-    async def _tick(self, group: asyncio.TaskGroup) -> bool:
+    async def _tick(self, group: asyncio.TaskGroup, telling: asyncio.TaskGroup) -> bool:
         self._wake.clear()
         began = self.home.clock.monotonic()
         outside = await self._prepared(group)
@@ -186,7 +188,7 @@ class Run:
         if companion(decision.deployment) != said:
             self.home.moved(decision.deployment)
         if decision.history and decision.deployment.settings.triggers:
-            group.create_task(self._notify(decision))
+            telling.create_task(self._notify(decision))
         news = bool(changes) or self.decision is None or decision.reasons != self.decision.reasons
         self.decision = decision
         if outside is not None:

@@ -16,6 +16,7 @@ from shiftwork_coordinator.model.settings import Health, Trigger
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment, rollback_deployment, stop_deployment
 from shiftwork_coordinator.planning import plan
+from shiftwork_coordinator.shell import notifying
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.store import Put
 
@@ -272,4 +273,19 @@ async def test_topics_hear_of_a_deployment_in_order(world: Any, monkeypatch: pyt
     await world.store.write(Put(replace(group, settings=replace(group.settings, triggers=(trigger,)))))
     id = (await create_deployment(world.home, CreateDeployment("web", "production", V1), "tester")).id
     await world.ended(id)
+    await world.until(lambda: len(heard) > 1)
     assert heard == [f"DeploymentStart web/production {id}", f"DeploymentSuccess web/production {id}"]
+
+
+async def test_nobody_waits_for_topics_that_do_not_answer(world: Any, monkeypatch: Any) -> None:
+    class Topics:
+        async def publish(self, topic: str, subject: str, message: str) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(notify, "connect", lambda at: Topics())
+    monkeypatch.setattr(notifying, "CALL_LIMIT", 3600.0)
+    group = await world.store.group("web", "production")
+    trigger = Trigger("ops", "arn:aws:sns:us-east-1:111222333444:ops", ("DeploymentStart", "DeploymentSuccess"))
+    await world.store.write(Put(replace(group, settings=replace(group.settings, triggers=(trigger,)))))
+    for revision in (V1, V2):
+        assert (await world.ended(await deploy(world, revision))).status is DeploymentStatus.SUCCEEDED
