@@ -294,10 +294,10 @@ class Run:
         async with self._telling:
             try:
                 events = await self.home.store.events(self.id)
-            except Unavailable as err:
-                log.warning("triggers were not told", deployment_id=self.id, why=err.message)
+                wanted = notices(deployment, self.image.targets, decision.history, events)
+            except Exception as err:  # noqa: BLE001  as at the edge of a tick: what topics hear stops no deployment
+                log.warning("triggers were not told", deployment_id=self.id, why=f"{type(err).__name__}: {err}")
                 return
-            wanted = notices(deployment, self.image.targets, decision.history, events)
             await notifying.send(notify.connect(deployment.settings.aws), wanted)
 
     async def record(self, rows: list[Asked]) -> None:

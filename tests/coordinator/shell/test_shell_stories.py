@@ -16,7 +16,7 @@ from shiftwork_coordinator.model.settings import Health, Trigger
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment, rollback_deployment, stop_deployment
 from shiftwork_coordinator.planning import plan
-from shiftwork_coordinator.shell import notifying
+from shiftwork_coordinator.shell import notifying, run
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.store import Put
 
@@ -289,3 +289,14 @@ async def test_nobody_waits_for_topics_that_do_not_answer(world: Any, monkeypatc
     await world.store.write(Put(replace(group, settings=replace(group.settings, triggers=(trigger,)))))
     for revision in (V1, V2):
         assert (await world.ended(await deploy(world, revision))).status is DeploymentStatus.SUCCEEDED
+
+
+async def test_a_notice_that_cannot_be_written_stops_no_deployment(world: Any, monkeypatch: Any) -> None:
+    def broken(*given: Any) -> Any:
+        raise ValueError("no words")
+
+    monkeypatch.setattr(run, "notices", broken)
+    group = await world.store.group("web", "production")
+    trigger = Trigger("ops", "arn:aws:sns:us-east-1:111222333444:ops", ("DeploymentStart",))
+    await world.store.write(Put(replace(group, settings=replace(group.settings, triggers=(trigger,)))))
+    assert (await world.ended(await deploy(world, V1))).status is DeploymentStatus.SUCCEEDED
