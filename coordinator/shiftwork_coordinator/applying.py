@@ -188,7 +188,10 @@ def _put_group(
         return Applied("group", label, "created")
     if found.settings == settings:
         return Applied("group", label, "unchanged")
-    changes += [Unchanged(found, f"the group {label} was changed just now"), Put(replace(found, settings=settings))]
+    named = settings.instances.autoscaling
+    copies = {name: copy for name, copy in found.copies.items() if name in named}
+    wanted = replace(found, settings=settings, copies=copies)
+    changes += [Unchanged(found, f"the group {label} was changed just now"), Put(wanted)]
     return Applied("group", label, "changed", ", ".join(_differences(found.settings, settings)))
 
 

@@ -342,9 +342,19 @@ def _still_asking(draft: Draft) -> bool:
     if draft.now >= patience:
         for target in asking:  # where it stands is not known, so the next deployment begins with it
             draft.set_health(target, False)
+        _tell_left(draft, [target.instance for target in shifting])
         return False
     draft.wait("TRAFFIC", f"balancers are asked about {asking[0].instance}", asking[0].instance, until=patience)
     return True
+
+
+def _tell_left(draft: Draft, names: list[str]) -> None:
+    """The end says what was not given back."""
+    if names and draft.halted:
+        left = (
+            f"; not given back: {', '.join(names)}; see `shiftwork status {draft.deployment.id}` and look at it in AWS"
+        )
+        draft.update(halted_message=draft.deployment.halted_message + left)
 
 
 def _patience(draft: Draft) -> float:

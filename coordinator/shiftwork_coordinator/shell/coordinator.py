@@ -152,7 +152,7 @@ class Coordinator:
         del self.runs[run.id]
         self._bundles.ended(deployment)
         for instance in run.image.targets:
-            self._by_instance[instance].discard(run.id)
+            self._by_instance.get(instance, set()).discard(run.id)
             if not self._watching(instance, deployment.group_id):
                 self.agents.send(instance, Unwatch(self.epoch, deployment.group_id))
         if deployment.rolled_back_by:

@@ -156,5 +156,11 @@ def test_a_group_that_is_not_let_go_fails_the_deployment_but_rolls_no_instance_b
     assert "only an Auto Scaling group" in ended.rollback_note
 
 
+def test_the_end_says_what_was_not_given_back() -> None:
+    world = World()
+    world.fails, world.refuses = {"web-1"}, {A.PROVISIONED, A.ABANDONED}
+    assert "not given back: autoscaling:web" in world.end().error_message
+
+
 def test_a_plan_knows_them() -> None:
     assert foresee(World().snapshot, 1000.0).ends == "Succeeded"
