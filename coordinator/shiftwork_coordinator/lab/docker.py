@@ -7,6 +7,7 @@ and HAProxy are reachable from this machine, on 127.0.0.1.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ PORT = 7070
 FIRST_INSTANCE = 10
 SOCKET = "/run/haproxy/admin.sock"
 CONFIG = "/etc/haproxy/lab.cfg"
+TRIES = 10
 
 
 class Docker:
@@ -90,8 +92,12 @@ class Docker:
             (lab.logs / f"{name}.log").write_text(attempt("logs", "--tail", "20000", container) or "")
 
     def down(self, lab: Lab) -> None:
-        remove_all(label(lab.name))
-        if left := attempt("ps", "-a", "-q", "--filter", f"label={label(lab.name)}"):
+        for _ in range(TRIES):
+            remove_all(label(lab.name))
+            if not (left := attempt("ps", "-a", "-q", "--filter", f"label={label(lab.name)}")):
+                return
+            time.sleep(1.0)  # something that was interrupted is made a moment later
+        if left:
             raise Unavailable(f"cannot remove all of lab {lab.name}: containers {left.split()} are still there")
 
 
