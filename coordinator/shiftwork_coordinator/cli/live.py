@@ -108,7 +108,7 @@ def _line(target: Target, now: float) -> tuple[Text, ...]:
     traffic = f"traffic {target.traffic}" if target.traffic else ""
     if target.agent.connected is False:
         traffic = f"{traffic}  agent {presence(target.agent, now)}".lstrip()
-    cells = (mark, target.shown, name or target.arranged or target.status, took, traffic)
+    cells = (mark, target.shown, name or target.stands or target.status, took, traffic)
     return tuple(Text(clean(cell), style=style if number in (0, 2) else "") for number, cell in enumerate(cells))
 
 

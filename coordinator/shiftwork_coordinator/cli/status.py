@@ -151,7 +151,7 @@ def _row(target: Target, now: float) -> tuple[str, ...]:
     from shiftwork_coordinator.cli.words import event_time, presence
 
     event = target.current()
-    name = event.lifecycle_event_name if event else target.arranged or ""
+    name = event.lifecycle_event_name if event else target.stands
     batch = str(target.batch) if target.batch else ""
     agent = presence(target.agent, now)
     return target.shown, target.status, batch, name, event_time(event, now), target.traffic or "", agent

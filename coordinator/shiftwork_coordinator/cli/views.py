@@ -44,6 +44,16 @@ class Agent(View, frozen=True):
     connections: int | None = None
 
 
+class Resource(View, frozen=True):
+    """Of a group that launches instances: the one that takes its place, if any."""
+
+    replacement: str = ""
+
+
+HELD = {"provisioned": "held", "retired": "let go", "abandoned": "let go"}
+"""How a group stands whose instances are changed in place."""
+
+
 class Target(View, frozen=True):
     """`arranged` is how a resource or a group is to stand now. A fleet is a group that launches the others."""
 
@@ -52,6 +62,7 @@ class Target(View, frozen=True):
     role: str = ""
     status: str = "Pending"
     arranged: str | None = None
+    resource: Resource | None = None
     batch: int = 0
     traffic: str | None = ""
     in_service: bool | None = None
@@ -66,6 +77,12 @@ class Target(View, frozen=True):
     def shown(self) -> str:
         """Its name, and in blue/green which side it is on."""
         return f"{self.target_id} ({self.role})" if self.role in ("original", "replacement") else self.target_id
+
+    @property
+    def stands(self) -> str:
+        """How it is to stand now, in words; empty for an instance."""
+        in_place = self.role == "fleet" and not (self.resource and self.resource.replacement)
+        return HELD.get(self.arranged or "", "") if in_place else self.arranged or ""
 
     def current(self) -> Event | None:
         """The event that runs, else the one that failed, else the last that ended."""

@@ -1,6 +1,6 @@
 """What a person sees of a deployment in which not every target is an instance that gets the revision."""
 
-from shiftwork_coordinator.cli.views import Agent, Deployment, Target
+from shiftwork_coordinator.cli.views import Agent, Deployment, Resource, Target
 from shiftwork_coordinator.cli.words import presence
 
 VIEW = Deployment(
@@ -24,6 +24,12 @@ def test_the_side_of_an_instance_stands_beside_its_name() -> None:
         "web-2 (replacement)",
         "autoscaling:web",
     ]
+
+
+def test_a_group_is_held_and_let_go_in_place_and_replaced_in_blue_green() -> None:
+    assert [target.stands for target in VIEW.targets] == ["", "", "held"]
+    replaced = Target("autoscaling:web", role="fleet", arranged="retired", resource=Resource("web-2"))
+    assert replaced.stands == "retired"
 
 
 def test_what_has_no_agent_is_not_said_to_be_away() -> None:
