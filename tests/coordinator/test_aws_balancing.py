@@ -245,10 +245,10 @@ async def test_requests_follow_weights_and_health(standin: StandIn) -> None:
         await thread(site.share, 25)
         found = await asked(url, 400)
         assert abs(found["new"] - 100) <= 4 * math.sqrt(400 * 0.25 * 0.75), found
-        b.status = 500
-        await healthy(site, site.blue, 1)
-        while (await thread(site.states, site.blue))[b.port] != "unhealthy":
-            await asyncio.sleep(0.02)
+        b.health = 500
+        async with asyncio.timeout(10):
+            while (await thread(site.states, site.blue))[b.port] != "unhealthy":
+                await asyncio.sleep(0.02)
         assert (await asked(url, 40))["b"] == 0
         leaving = [{"Id": "127.0.0.1", "Port": a.port}, {"Id": "127.9.9.9", "Port": 1}]
         await thread(site.api.deregister_targets, TargetGroupArn=site.blue, Targets=leaving)

@@ -17,11 +17,18 @@ from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.functions import FunctionWanted
 from shiftwork_coordinator.lab.aws import sample
+from shiftwork_coordinator.lab.aws.containers.running import Start
 from shiftwork_coordinator.lab.aws.recording import Recorded
 from shiftwork_coordinator.lab.aws.standin import StandIn, running
 from shiftwork_coordinator.lab.plan import Lab, credentials
 from shiftwork_coordinator.lab.ports import free_ports
-from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, TimeBasedCanary, TimeBasedLinear
+from shiftwork_coordinator.model.config import (
+    DeploymentConfig,
+    MinimumHealthyHosts,
+    Platform,
+    TimeBasedCanary,
+    TimeBasedLinear,
+)
 from shiftwork_coordinator.model.rows import CustomConfig, Deployment, Group
 from shiftwork_coordinator.model.settings import Alarms, FunctionHooks, GroupSettings
 from shiftwork_coordinator.model.status import ENDED
@@ -37,8 +44,8 @@ Named = tuple[str, Mapping[str, Any]]
 class Home:
     """A coordinator with a store of its own; `restart` is what a killed and restarted process sees."""
 
-    def __init__(self, store: Store, directory: Path) -> None:
-        self._store, self._directory, self._epoch = store, directory, 0
+    def __init__(self, store: Store, directory: Path, platform: Platform) -> None:
+        self._store, self._directory, self._platform, self._epoch = store, directory, platform, 0
         self.coordinator: Coordinator
         self.restarts = 0
 
@@ -55,7 +62,9 @@ class Home:
         await self.start()
 
     async def group(self, **settings: Any) -> None:
-        await self._store.write(Put(Group("g-1", "fn", "live", GroupSettings(**({"platform": "Lambda"} | settings)))))
+        await self._store.write(
+            Put(Group("g-1", "fn", "live", GroupSettings(**({"platform": self._platform} | settings))))
+        )
 
     async def groups(self, count: int) -> None:
         """Many, each with alarms to watch when it deploys."""
@@ -70,7 +79,7 @@ class Home:
 
     async def _config(self, name: str, traffic: TimeBasedCanary | TimeBasedLinear) -> None:
         hosts = MinimumHealthyHosts("HOST_COUNT", 0)
-        config = DeploymentConfig(name, hosts, max_failed=0, traffic=traffic, platform="Lambda")
+        config = DeploymentConfig(name, hosts, max_failed=0, traffic=traffic, platform=self._platform)
         await self._store.write(Put(CustomConfig(name, config)))
 
     async def deploy(self, function: str = sample.FUNCTION) -> str:
@@ -98,9 +107,9 @@ class Home:
 
 
 @asynccontextmanager
-async def home(directory: Path) -> AsyncIterator[Home]:
+async def home(directory: Path, platform: Platform = "Lambda") -> AsyncIterator[Home]:
     store = await _store(directory)
-    found = Home(store, directory)
+    found = Home(store, directory, platform)
     await found.start()
     try:
         yield found
@@ -132,14 +141,14 @@ class Aws:
 
     def __init__(self, standin: StandIn, directory: Path) -> None:
         self.standin = standin
-        self._lab = Lab("test", "process", directory, {"aws": _port()}, (), aws=True)
+        self.lab = Lab("test", "process", directory, {"aws": _port()}, (), aws=True)
         self._numbers = itertools.count(1)
 
     def client(self, service: str) -> Any:
-        return sample.client(self._lab, service)
+        return sample.client(self.lab, service)
 
     async def make(self, **wanted: Any) -> None:
-        await asyncio.to_thread(lambda: sample.make(self._lab, **wanted))
+        await asyncio.to_thread(lambda: sample.make(self.lab, **wanted))
         self.standin.recording.clear()
 
     async def another(self) -> str:
@@ -178,11 +187,13 @@ def _short(call: Recorded) -> str:
 
 
 @asynccontextmanager
-async def aws(moto_url: str, directory: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
-    """Endpoint and credentials stand in the environment meanwhile."""
+async def aws(
+    moto_url: str, directory: Path, patch: pytest.MonkeyPatch, start: Start | None = None
+) -> AsyncIterator[Aws]:
+    """Endpoint and credentials stand in the environment meanwhile. `start` runs tasks."""
     for name, value in credentials(f"http://127.0.0.1:{_port()}").items():
         patch.setenv(name, value)
-    async with running(moto_url, directory / "functions", _port(), seed=11) as standin:
+    async with running(moto_url, directory / "functions", _port(), seed=11, start=start) as standin:
         yield Aws(standin, directory)
 
 

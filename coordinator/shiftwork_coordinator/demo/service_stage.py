@@ -112,17 +112,17 @@ def left(stage: Stage, made: Made, views: Sequence[View]) -> list[str]:
     return [*still, *_task_sets(stage.lab, made), *_shares(stage.lab, made), *_scaling(stage.lab, made)]
 
 
-def _service(lab: Lab, made: Made) -> Any:
+def service(lab: Lab, made: Made) -> Any:
     about = {"cluster": CLUSTER, "services": [made.service], "include": ["TAGS"]}
     return client(lab, "ecs").describe_services(**about)["services"][0]
 
 
 def _draining(lab: Lab, made: Made) -> bool:
-    return any(one["status"] == "DRAINING" for one in _service(lab, made)["taskSets"])
+    return any(one["status"] == "DRAINING" for one in service(lab, made)["taskSets"])
 
 
 def _task_sets(lab: Lab, made: Made) -> Iterator[str]:
-    for one in _service(lab, made)["taskSets"]:
+    for one in service(lab, made)["taskSets"]:
         if one["status"] != "PRIMARY":
             yield f"task set {one['taskSetArn']} is there"
         elif one["runningCount"] != service_sample.DESIRED:
@@ -131,7 +131,7 @@ def _task_sets(lab: Lab, made: Made) -> Iterator[str]:
 
 def _shares(lab: Lab, made: Made) -> Iterator[str]:
     """Both listeners must send everything to the group of the primary."""
-    (primary,) = [one for one in _service(lab, made)["taskSets"] if one["status"] == "PRIMARY"]
+    (primary,) = [one for one in service(lab, made)["taskSets"] if one["status"] == "PRIMARY"]
     home = primary["loadBalancers"][0]["targetGroupArn"]
     told = client(lab, "elbv2").describe_listeners(ListenerArns=[made.listener, made.test_listener])
     for one in told["Listeners"]:
@@ -145,7 +145,7 @@ def _scaling(lab: Lab, made: Made) -> Iterator[str]:
     )["ScalableTargets"][0]
     if any((told.get("SuspendedState") or {}).values()):
         yield "scaling is suspended"
-    if any(tag["key"] == NOTE for tag in _service(lab, made).get("tags") or ()):
+    if any(tag["key"] == NOTE for tag in service(lab, made).get("tags") or ()):
         yield f"the service has the tag {NOTE}"
 
 

@@ -6,6 +6,7 @@ the router is told how they stand. Before an answer is sent, the change is in fo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class Balancing:
         self, moto: Moto, session: aiohttp.ClientSession, metrics: Metrics, clock: Clock, seed: int | None = None
     ) -> None:
         self._moto, self._metrics = moto, metrics
+        self._refreshing = asyncio.Lock()
         self.addresses: dict[str, str] = {}
         self.targets = Targets(health.checker(session), clock, self._address, self.in_use)
         self.router = Router(session, self.targets.taking, self._address, self._measure, seed)
@@ -60,7 +62,7 @@ class Balancing:
 
     def in_use(self, group: str) -> bool:
         """Whether a listener or a rule names it."""
-        return any(group in forwarding.used(listener.rules) for listener in self.router.listeners)
+        return group in self.router.used
 
     def routes(self) -> dict[str, str]:
         """The URL of every listener."""
@@ -167,10 +169,11 @@ class Balancing:
 
     async def refresh(self, listener: str) -> None:
         """The router does from here on what moto says of this listener."""
-        found = await query.ask(self._moto, SERVICE, "DescribeListeners", ListenerArns=[listener])
-        rules = await query.ask(self._moto, SERVICE, "DescribeRules", ListenerArn=listener)
-        protocol = found["Listeners"][0].get("Protocol", "HTTP")
-        await self.router.put(Listener(listener, protocol, tuple(map(forwarding.rule, rules["Rules"]))))
+        async with self._refreshing:  # what was read last is what holds
+            found = await query.ask(self._moto, SERVICE, "DescribeListeners", ListenerArns=[listener])
+            rules = await query.ask(self._moto, SERVICE, "DescribeRules", ListenerArn=listener)
+            protocol = found["Listeners"][0].get("Protocol", "HTTP")
+            await self.router.put(Listener(listener, protocol, tuple(map(forwarding.rule, rules["Rules"]))))
 
 
 def _targets(asked: Asked) -> list[tuple[str, int | None]]:

@@ -55,6 +55,8 @@ class Router:
         self._open: dict[str, tuple[int, Any]] = {}
         self._turns: defaultdict[str, int] = defaultdict(int)
         self._writers: set[asyncio.StreamWriter] = set()
+        self.used: frozenset[str] = frozenset()
+        """The target groups that a listener or a rule names."""
         self.in_flight: Counter[Target] = Counter()
         """Requests, or connections of a network listener, by target."""
 
@@ -69,16 +71,21 @@ class Router:
 
     async def put(self, listener: Listener) -> None:
         """Opens it, or changes where it sends from the next request on."""
-        self._listeners[listener.arn] = listener
         if listener.arn not in self._open:
             opened = self._http(listener.arn) if listener.http else self._tcp(listener.arn)
             self._open[listener.arn] = await opened
+        self._listeners[listener.arn] = listener
+        self._count()
 
     async def remove(self, listener: str) -> None:
         self._listeners.pop(listener, None)
+        self._count()
         if listener in self._open:
             _, close = self._open.pop(listener)
             await close()
+
+    def _count(self) -> None:
+        self.used = frozenset().union(*(forwarding.used(each.rules) for each in self._listeners.values()))
 
     async def close(self) -> None:
         for listener in list(self._open):
