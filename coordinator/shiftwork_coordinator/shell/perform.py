@@ -109,3 +109,17 @@ async def _ask(driver: LoadBalancer, verb: str, servers: list[Server]) -> None:
         await driver.register(servers)
     else:
         await driver.deregister(servers)
+
+
+async def problem_of(work: Awaitable[None]) -> ShiftworkError | None:
+    """What became of one call outward, within its limit; None when it was done."""
+    try:
+        async with asyncio.timeout(CALL_LIMIT):
+            await work
+    except TimeoutError:
+        return ShiftworkError(f"no answer within {CALL_LIMIT:g} s", code="TIMEOUT")
+    except ShiftworkError as err:
+        return err
+    except Exception as err:  # noqa: BLE001  the edge of a driver call
+        return ShiftworkError(f"{type(err).__name__}: {err}")
+    return None

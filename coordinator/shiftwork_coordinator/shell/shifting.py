@@ -19,7 +19,7 @@ from shiftwork_coordinator.model.snapshot import Shifted
 from shiftwork_coordinator.model.status import TargetStatus
 from shiftwork_coordinator.ports import Clock, HookCall, HookFunctions, ShiftReading, TrafficShifter
 from shiftwork_coordinator.shell.observe import CALL_LIMIT
-from shiftwork_coordinator.shell.perform import BACKOFF
+from shiftwork_coordinator.shell.perform import BACKOFF, problem_of
 
 log = structlog.get_logger()
 Verb = Literal["weight", "arrange"]
@@ -134,11 +134,11 @@ class Shifting:
             self._busy.pop(key, None)
 
     async def _set_weight(self, action: SetWeight) -> None:
-        problem = await _problem(self._shifter.set_weight(self._resource(action.instance), action.weight))
+        problem = await problem_of(self._shifter.set_weight(self._resource(action.instance), action.weight))
         await self._record([self._asked(action.instance, "weight", action.weight, problem)])
 
     async def _arrange(self, action: Arrange) -> None:
-        problem = await _problem(self._shifter.arrange(self._resource(action.instance), action.wanted))
+        problem = await problem_of(self._shifter.arrange(self._resource(action.instance), action.wanted))
         await self._record([self._asked(action.instance, "arrange", action.wanted, problem)])
 
     def _resource(self, instance: str) -> Any:
@@ -194,19 +194,6 @@ class Shifting:
 
 def _pause(tries: int) -> float:
     return BACKOFF[min(tries, len(BACKOFF)) - 1]
-
-
-async def _problem(work: Awaitable[None]) -> ShiftworkError | None:
-    try:
-        async with asyncio.timeout(CALL_LIMIT):
-            await work
-    except TimeoutError:
-        return ShiftworkError(f"no answer within {CALL_LIMIT:g} s", code="TIMEOUT")
-    except ShiftworkError as err:
-        return err
-    except Exception as err:  # noqa: BLE001  the edge of a driver call
-        return ShiftworkError(f"{type(err).__name__}: {err}")
-    return None
 
 
 def _awaited(target: Target, stages: Sequence[Stage]) -> bool:
