@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.system.packages.packaged import NEW, OLD, ROOT
 
+from shiftwork_coordinator.aws import clients
 from shiftwork_coordinator.demo import load
 from shiftwork_coordinator.demo.stage import Stage, command
 from shiftwork_coordinator.lab import bundles, lifecycle
@@ -106,6 +107,14 @@ class World(Stage):
 
         lifecycle.wait_until(one, f"{event} to run", print, within=60.0)
         return found[0]
+
+
+@pytest.fixture(scope="module")
+def moto(moto_server):
+    """The coordinator's clients are made once for all tests of a module, and for nobody after them."""
+    clients.forget()
+    yield moto_server
+    clients.forget()
 
 
 @pytest.fixture(scope="module")

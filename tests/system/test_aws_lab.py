@@ -7,7 +7,7 @@ import asyncio
 import json
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 from tests.system import aws_world
 from tests.system.aws_world import HOOKED, READS, WATCHED, Aws, Home, home, until
 
-from shiftwork_coordinator.aws import clients
 from shiftwork_coordinator.demo import invocations
 from shiftwork_coordinator.demo.function_stage import NAME
 from shiftwork_coordinator.demo.split import Step, steps
@@ -30,14 +29,6 @@ from shiftwork_coordinator.model.status import DeploymentStatus as D
 from shiftwork_coordinator.operations import stop_deployment
 
 CANARY = [f"Invoke {sample.HOOK}", "UpdateAlias 1 2:25%", "UpdateAlias 2", f"Invoke {sample.HOOK}"]
-
-
-@pytest.fixture(scope="module")
-def moto(moto_server: Any) -> Iterator[Any]:
-    """The coordinator's clients are made once for all tests, and for nobody after them."""
-    clients.forget()
-    yield moto_server
-    clients.forget()
 
 
 @pytest.fixture

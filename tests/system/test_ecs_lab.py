@@ -8,7 +8,7 @@ import json
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from tests.system.aws_world import Home, home, until
 from tests.system.ecs_world import AT_FIRST, AT_THE_END, CRASHES, DEFECT, SICK, Cloud, deploy, group
 
 from shiftwork_contract.errors import ShiftworkError
-from shiftwork_coordinator.aws import clients
 from shiftwork_coordinator.demo import invocations, service_stage
 from shiftwork_coordinator.demo.invocations import Invocation
 from shiftwork_coordinator.demo.split import between
@@ -43,14 +42,6 @@ FAILURE = [*THERE, "ModifyListener test 100%", "Invoke", "ModifyListener test 0%
 """The hook fails."""
 READ = {"DescribeServices", "DescribeListeners", "DescribeTaskDefinition", "DescribeTargetHealth", "ListTasks",
         "DescribeScalableTargets"}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def moto(moto_server: Any) -> Iterator[Any]:
-    """The coordinator's clients are made once for all tests, and for nobody after them."""
-    clients.forget()
-    yield moto_server
-    clients.forget()
 
 
 @pytest.fixture
