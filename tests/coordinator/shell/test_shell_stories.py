@@ -16,7 +16,7 @@ from shiftwork_coordinator.model.settings import Health, Trigger
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment, rollback_deployment, stop_deployment
 from shiftwork_coordinator.planning import plan
-from shiftwork_coordinator.shell import notifying, run
+from shiftwork_coordinator.shell import perform, run
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.store import Put
 
@@ -283,7 +283,7 @@ async def test_nobody_waits_for_topics_that_do_not_answer(world: Any, monkeypatc
             await asyncio.Event().wait()
 
     monkeypatch.setattr(notify, "connect", lambda at: Topics())
-    monkeypatch.setattr(notifying, "CALL_LIMIT", 3600.0)
+    monkeypatch.setattr(perform, "CALL_LIMIT", 3600.0)
     group = await world.store.group("web", "production")
     trigger = Trigger("ops", "arn:aws:sns:us-east-1:111222333444:ops", ("DeploymentStart", "DeploymentSuccess"))
     await world.store.write(Put(replace(group, settings=replace(group.settings, triggers=(trigger,)))))
