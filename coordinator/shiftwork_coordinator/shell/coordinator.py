@@ -111,11 +111,13 @@ class Coordinator:
     def blocked_by(self, run: Run) -> str:
         """What runs, else what comes first: a rollback before what was queued, then by age."""
         mine = run.image.deployment
+        if mine.apart:
+            return ""
         coming = self._coming.get(mine.group_id, "")
         if coming not in ("", run.id):
             return coming
         others = [r.image.deployment for r in self.runs.values() if r is not run]
-        others = [d for d in others if d.group_id == mine.group_id and d.status not in ENDED]
+        others = [d for d in others if d.group_id == mine.group_id and d.status not in ENDED and not d.apart]
         earlier = [d for d in others if d.started_at is not None or _place(d) < _place(mine)]
         return min(earlier, key=_place).id if earlier else ""
 
