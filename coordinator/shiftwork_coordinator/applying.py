@@ -59,7 +59,6 @@ async def apply(home: Coordinator, text: str, file: str, who: str) -> list[Appli
             await home.store.write(*changes, Audit(who, "apply", f"{file}: {count} changes", home.clock.now()))
         except Conflict:
             continue
-        home.launches.wake()
         return report
     raise Conflict(f"cannot apply {file}: its groups kept being changed by others meanwhile; try again")
 
