@@ -32,6 +32,7 @@ from shiftwork_coordinator.lab.aws.fleets.autoscaling import ScalingGroups
 from shiftwork_coordinator.lab.aws.fleets.ec2 import Ec2
 from shiftwork_coordinator.lab.aws.fleets.hosts import AgentHosts, Hosts
 from shiftwork_coordinator.lab.aws.fleets.launcher import Launcher
+from shiftwork_coordinator.lab.aws.fleets.waiting import Waits
 from shiftwork_coordinator.lab.aws.functions import Functions
 from shiftwork_coordinator.lab.aws.metrics import Metrics
 from shiftwork_coordinator.lab.aws.moto import HOP, Moto
@@ -66,8 +67,9 @@ class StandIn:
         self._moto = upstream
         self.scheduler = Scheduler(start, self.balancing, clock, later)
         containers = Services(upstream, self.scheduler, self.balancing)
-        self.launcher = Launcher(upstream, hosts, self.balancing, later)
-        groups = ScalingGroups(upstream, self.launcher)
+        waits = Waits(upstream, clock)
+        self.launcher = Launcher(upstream, hosts, self.balancing, waits, later)
+        groups = ScalingGroups(upstream, self.launcher, waits)
         self._own = Own(self.recording, self.faults, self.functions, self.balancing, self.scheduler, self.launcher)
         self._table = services.table(
             self.functions, self.metrics, self.balancing, containers, groups, Ec2(self.launcher)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
 from xml.etree import ElementTree
 
 from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, Handlers, Pass
 from shiftwork_coordinator.lab.aws.fleets.launcher import Launcher
 from shiftwork_coordinator.lab.aws.fleets.machine import Machine
+
+STATE = "instance-state-name"
+ANY = ("pending", "running", "shutting-down", "terminated", "stopping", "stopped")
 
 
 class Ec2:
@@ -25,20 +31,38 @@ class Ec2:
         return answered
 
     async def describe(self, asked: Asked, moto: Pass) -> Answer:
-        answered = await moto(asked)
-        coming_or_going = [machine for machine in self._launcher.machines.values() if machine.ec2_state]
-        if not answered.fine or not coming_or_going:
+        """moto tells of all states, so that none is left out that it takes for another one."""
+        wanted = {value for one in _filters(asked) if one.get("Name") == STATE for value in one.get("Value", ())}
+        answered = await moto(_of_any_state(asked) if wanted else asked)
+        machines = self._launcher.machines
+        if not answered.fine or not (machines or wanted):
             return answered
-        return answered._replace(body=_corrected(answered.body, {machine.id: machine for machine in coming_or_going}))
+        return answered._replace(body=_corrected(answered.body, machines, wanted or set(ANY)))
 
 
-def _corrected(body: bytes, machines: dict[str, Machine]) -> bytes:
-    """The answer, with the states of these instances as they are."""
+def _filters(asked: Asked) -> list[Mapping[str, Any]]:
+    return list(asked.call.parameters.get("Filter") or ())
+
+
+def _of_any_state(asked: Asked) -> Asked:
+    """The same call for instances in every state; `Filter.1.Name` and `Filter.1.Value.1` are how EC2 spells them."""
+    form = parse_qsl(asked.body.decode("latin-1"), keep_blank_values=True)
+    about = [key.removesuffix("Name") for key, value in form if key.startswith("Filter.") and value == STATE]
+    kept = [(key, value) for key, value in form if not key.startswith(tuple(f"{one}Value." for one in about))]
+    every = [(f"{one}Value.{n}", state) for one in about for n, state in enumerate(ANY, 1)]
+    return asked._replace(body=urlencode([*kept, *every], encoding="latin-1").encode())
+
+
+def _corrected(body: bytes, machines: Mapping[str, Machine], wanted: set[str]) -> bytes:
+    """The answer, with the states of these instances as they are, and without those in other states."""
     root = ElementTree.fromstring(body)
-    for item in root.iterfind(".//{*}item"):
-        machine = machines.get(item.findtext("{*}instanceId", ""))
-        state = item.find("{*}instanceState")
-        if machine is not None and machine.ec2_state is not None and state is not None:
-            for part, value in zip(state, map(str, machine.ec2_state), strict=True):  # code and name
-                part.text = value
+    for instances in root.iterfind(".//{*}instancesSet"):
+        for item in list(instances):
+            state = item.find("{*}instanceState")
+            machine = machines.get(item.findtext("{*}instanceId", ""))
+            if machine is not None and state is not None:
+                for part, value in zip(state, map(str, machine.ec2_state), strict=True):  # code and name
+                    part.text = value
+            if item.findtext("{*}instanceState/{*}name") not in wanted:
+                instances.remove(item)
     return ElementTree.tostring(root)

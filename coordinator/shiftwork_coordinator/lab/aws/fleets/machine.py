@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shiftwork_coordinator.lab.aws import query
+from shiftwork_coordinator.lab.aws.moto import Moto
+
+SERVICE = "autoscaling"
 PENDING, IN_SERVICE, TERMINATING = "Pending", "InService", "Terminating"
+WAIT, PROCEED = ":Wait", ":Proceed"
+IN_EC2 = {PENDING: (0, "pending"), TERMINATING + PROCEED: (32, "shutting-down")}
+"""Code and name of an instance's state in EC2 by that in its group; it runs in every other one."""
+RUNNING = (16, "running")
+MOST = 100
 Described = Mapping[str, Any]
 """A group, or an instance in it, as DescribeAutoScalingGroups tells it."""
 
@@ -18,6 +27,7 @@ class Machine:
     group: str
     address: str
     state: str = PENDING
+    started: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -29,9 +39,19 @@ class Machine:
         return {**(described or self.described), "LifecycleState": self.state}
 
     @property
-    def ec2_state(self) -> tuple[int, str] | None:
-        """Code and name of its state in EC2, where that is not what moto says."""
-        return {PENDING: (0, "pending"), TERMINATING: (32, "shutting-down")}.get(self.state)
+    def goes(self) -> bool:
+        return self.state.startswith(TERMINATING)
+
+    @property
+    def ec2_state(self) -> tuple[int, str]:
+        return IN_EC2.get(self.state, RUNNING)
+
+
+async def groups(moto: Moto, *names: str) -> list[Described]:
+    """As moto has them; all of them without names."""
+    asked = {"AutoScalingGroupNames": list(names)} if names else {}
+    told = await query.ask(moto, SERVICE, "DescribeAutoScalingGroups", MaxRecords=MOST, **asked)
+    return list(told.get("AutoScalingGroups") or ())
 
 
 def suspended(group: Described) -> set[str]:
