@@ -35,6 +35,14 @@ class Waiting(Yard):
         about = {"AutoScalingGroupName": STANDBY, "LifecycleHookName": name}
         await thread(self.api.record_lifecycle_action_heartbeat, **about, InstanceId=instance)
 
+    async def messages(self, queue: str, count: int) -> list[dict[str, Any]]:
+        sqs, bodies = client(self.lab, "sqs"), []
+        for _ in range(count):
+            [message] = (await thread(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=5))["Messages"]
+            bodies.append(json.loads(message["Body"]))
+            await thread(sqs.delete_message, QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
+
     async def until_states(self, *states: str) -> None:
         """By the stand-in's own knowledge: to ask over HTTP takes longer than some states last."""
         here = self.standin.launcher.of
@@ -164,12 +172,7 @@ async def test_a_queue_is_told_in_aws_s_words(yard: Waiting) -> None:
     assert (row["NotificationMetadata"], row["GlobalTimeout"], row["RoleARN"]) == ("ours & theirs", 6000, ROLE)
     await yard.size(1, STANDBY)
     await yard.until_states("Pending:Wait")
-    bodies = []
-    for _ in range(2):
-        [message] = (await thread(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=5))["Messages"]
-        bodies.append(json.loads(message["Body"]))
-        await thread(sqs.delete_message, QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-    test, launched = bodies
+    test, launched = await yard.messages(queue, 2)
     assert (test["Event"], test["AutoScalingGroupName"]) == ("autoscaling:TEST_NOTIFICATION", STANDBY)
     token, [one] = launched.pop("LifecycleActionToken"), yard.ids()
     assert {k: v for k, v in launched.items() if k not in ("Time", "RequestId")} == {
@@ -181,6 +184,11 @@ async def test_a_queue_is_told_in_aws_s_words(yard: Waiting) -> None:
     about = {"AutoScalingGroupName": STANDBY, "LifecycleHookName": HOOK}
     await thread(yard.api.complete_lifecycle_action, **about, **by_token)
     await yard.until_states("InService")
+    await yard.hook("leave", TERMINATING, NotificationTargetARN=target, RoleARN=ROLE)
+    await yard.size(0, STANDBY)
+    _, leaves = await yard.messages(queue, 2)
+    assert (leaves["LifecycleTransition"], leaves["EC2InstanceId"]) == (TERMINATING, one)
+    assert (leaves["Origin"], leaves["Destination"]) == ("AutoScalingGroup", "EC2")
 
 
 async def test_the_first_instances_wait_for_the_hooks_that_a_group_is_made_with(yard: Waiting) -> None:
