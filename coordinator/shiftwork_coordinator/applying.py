@@ -12,7 +12,14 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.yamlmarks import Marked, locate, parse, plain
 from shiftwork_coordinator.checking import check_group
-from shiftwork_coordinator.model.config import AllAtOnce, DeploymentConfig, MinimumHealthyHosts, checked, full_name
+from shiftwork_coordinator.model.config import (
+    AllAtOnce,
+    DeploymentConfig,
+    MinimumHealthyHosts,
+    Traffic,
+    checked,
+    full_name,
+)
 from shiftwork_coordinator.model.rows import CustomConfig, Group
 from shiftwork_coordinator.model.settings import (
     DURATIONS,
@@ -138,14 +145,17 @@ def _duration(value: str) -> float | str:
 
 
 def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
+    """Instances whose traffic is shifted need no minimum: then it ends with the first that fails."""
     if settings.platform != "Server":
         return checked(_shifting(name, settings))
+    traffic = _traffic(name, settings)
     minimum = settings.minimum_healthy_hosts
-    if settings.canary or settings.linear or minimum is None:
-        raise InvalidRequest(
-            f"cannot define config {name!r}: platform Server needs minimum_healthy_hosts, and no canary or linear;"
-            " those are for `platform: Lambda`"
-        )
+    if minimum is None:
+        if isinstance(traffic, AllAtOnce):
+            raise InvalidRequest(
+                f"cannot define config {name!r}: platform Server needs minimum_healthy_hosts, canary or linear"
+            )
+        minimum, settings = 0, replace(settings, max_failed=settings.max_failed or 0)
     match = re.fullmatch(r"(\d+)\s*%", minimum) if isinstance(minimum, str) else None
     if isinstance(minimum, str) and not match:
         raise InvalidRequest(
@@ -157,17 +167,26 @@ def _config(name: str, settings: ConfigSettings) -> DeploymentConfig:
         if match
         else MinimumHealthyHosts("HOST_COUNT", int(minimum))
     )
-    return checked(DeploymentConfig(name, hosts, settings.pace, settings.max_failed, settings.bake))
+    return checked(DeploymentConfig(name, hosts, settings.pace, settings.max_failed, settings.bake, traffic))
+
+
+def _traffic(name: str, settings: ConfigSettings) -> Traffic:
+    if settings.canary and settings.linear:
+        raise InvalidRequest(
+            f"cannot define config {name!r}: it is a canary or linear (or neither: all at once), not both",
+            code="InvalidTrafficRoutingConfigurationException",
+        )
+    return settings.canary or settings.linear or AllAtOnce()
 
 
 def _shifting(name: str, settings: ConfigSettings) -> DeploymentConfig:
-    if settings.minimum_healthy_hosts is not None or (settings.canary and settings.linear):
+    if settings.minimum_healthy_hosts is not None:
         raise InvalidRequest(
             f"cannot define config {name!r}: platform {settings.platform} takes canary or linear (or neither: all at"
             " once), and no minimum_healthy_hosts",
             code="InvalidTrafficRoutingConfigurationException",
         )
-    traffic = settings.canary or settings.linear or AllAtOnce()
+    traffic = _traffic(name, settings)
     hosts = MinimumHealthyHosts("HOST_COUNT", 0)
     return DeploymentConfig(name, hosts, max_failed=0, bake=settings.bake, traffic=traffic, platform=settings.platform)
 

@@ -10,17 +10,17 @@ from msgspec.structs import replace
 from shiftwork_contract.appspec_ecs import Pair
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator import shifters
-from shiftwork_coordinator.creation import DEFAULTS, config_named, refuse_other_platform
+from shiftwork_coordinator.creation import DEFAULTS, config_named, refuse_other_platform, refuse_unweighed
 from shiftwork_coordinator.fleets import selectors
 from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.settings import (
     ECS_HOOK_FIELDS,
-    AutoScaling,
     GroupSettings,
     Health,
     Instances,
     Trigger,
+    Weights,
 )
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.balancing import Balancing
@@ -28,14 +28,14 @@ from shiftwork_coordinator.shell.coordinator import Coordinator
 
 MOST_ALARMS = 10
 MOST_TRIGGERS = 10
-QUEUE = re.compile(r"arn:aws[\w-]*:sqs:[a-z0-9-]+:\d{12}:[\w-]{1,80}(\.fifo)?", re.ASCII)
+BALANCER_ARN = re.compile(r"arn:aws[\w-]*:elasticloadbalancing:[a-z0-9-]+:\d{12}:([a-z-]+)/[\w./-]+", re.ASCII)
 TOPIC = re.compile(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]{1,256}", re.ASCII)
 
 
 def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: dict[str, DeploymentConfig]) -> None:
     """Everything that can be found wrong without asking anybody."""
     config = config_named(settings.config or DEFAULTS[settings.platform], configs)
-    refuse_other_platform(config, settings.platform)
+    refuse_unweighed(refuse_other_platform(config, settings.platform), settings)
     refuse_declared(name, settings.parameters, settings.environment)
     if settings.health is not None:
         check_health(name, settings.health)
@@ -51,7 +51,6 @@ def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: 
             )
         selectors.check(name, settings.instances)
         _check_blue_green(name, settings)
-        _check_queue(name, settings.autoscaling)
     Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
 
 
@@ -64,12 +63,14 @@ def _check_blue_green(name: str, settings: GroupSettings) -> None:
     problem = ""
     if len(settings.instances.autoscaling) != 1 or not only:
         problem = "`instances` must name one group in `autoscaling`, and nothing else"
-    elif not settings.load_balancers:
-        problem = "it needs `load_balancers`, by which traffic moves"
+    elif bool(settings.load_balancers) == bool(wanted.shift):
+        problem = "it needs either `load_balancers` or `shift`, by which traffic moves"
     elif (wanted.green == "swap") != bool(wanted.standby):
         problem = "`standby` belongs to `green: swap`, which needs it"
     elif wanted.standby in settings.instances.autoscaling:
         problem = f"`standby` must be another group than {wanted.standby}"
+    elif wanted.shift:
+        problem = _wrong_weights(wanted.shift)
     if problem:
         raise InvalidRequest(
             f"cannot use the group {name} for blue/green: {problem}",
@@ -77,16 +78,16 @@ def _check_blue_green(name: str, settings: GroupSettings) -> None:
         )
 
 
-def _check_queue(name: str, settings: AutoScaling) -> None:
-    problem = ""
-    if settings.queue and not QUEUE.fullmatch(settings.queue):
-        problem = f"`autoscaling.queue` is {settings.queue[:120]!r} and must be arn:aws:sqs:REGION:ACCOUNT:NAME"
-    elif settings.queue_role_arn and not settings.queue:
-        problem = "`autoscaling.queue_role_arn` is for the `queue` that hooks tell; name that too"
-    elif settings.queue and not (settings.launch_hook or settings.termination_hook):
-        problem = "`autoscaling.queue` hears of hooks, and both hooks are off"
-    if problem:
-        raise InvalidRequest(f"cannot use the group {name}: {problem}", code="InvalidAutoScalingGroupException")
+def _wrong_weights(given: Weights) -> str:
+    """Why they cannot be used; empty when they can."""
+    if bool(given.listener) == bool(given.rule):
+        return "`shift` needs the ARN of a `listener` or of a `rule`, one of them"
+    routes, groups = {given.listener: "listener", given.rule: "listener-rule"}, given.target_groups
+    for arn, kind in {**routes, **dict.fromkeys(groups, "targetgroup")}.items():
+        found = BALANCER_ARN.fullmatch(arn)
+        if arn and (found is None or found[1] != kind):
+            return f"`shift` needs an ARN arn:aws:elasticloadbalancing:REGION:ACCOUNT:{kind}/…, not {arn!r}"
+    return "`shift.target_groups` must be two, and names one twice" if len(set(groups)) == 1 else ""
 
 
 def _check_alarms(name: str, settings: GroupSettings) -> None:

@@ -80,6 +80,17 @@ def refuse_other_platform(config: DeploymentConfig, platform: Platform) -> Deplo
     return config
 
 
+def refuse_unweighed(config: DeploymentConfig, settings: GroupSettings) -> DeploymentConfig:
+    """A share of the traffic of instances is a weight: without weights there is nothing to shift."""
+    if config.platform == "Server" and settings.weights is None and not isinstance(config.traffic, AllAtOnce):
+        raise InvalidRequest(
+            f"cannot use deployment config {config.name!r}: it shifts traffic by shares, and the group has no weights"
+            " that could do so; name a listener and two target groups in `blue_green.shift`, or use another config",
+            code="InvalidTrafficRoutingConfigurationException",
+        )
+    return config
+
+
 def effective_config(config: DeploymentConfig, settings: GroupSettings) -> DeploymentConfig:
     """The config with what the group sets itself: pace, bake, most failures."""
     own = {"pace": settings.pace, "bake": settings.bake, "max_failed": settings.max_failed}

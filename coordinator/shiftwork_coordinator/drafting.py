@@ -27,6 +27,7 @@ from shiftwork_coordinator.creation import (
     refuse_impossible,
     refuse_other_platform,
     refuse_stopped,
+    refuse_unweighed,
     resource_targets,
     stopped_target,
     targets_of,
@@ -40,6 +41,7 @@ from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
 from shiftwork_coordinator.model.settings import Alarms, GroupSettings
 from shiftwork_coordinator.scaling_groups import asked_for, fleet_targets, oriented, standing
 from shiftwork_coordinator.shell.coordinator import Coordinator
+from shiftwork_coordinator.shifters import weighing
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
 RESOLVE_LIMIT = 60.0
@@ -121,7 +123,8 @@ async def drafted(
     group = replace(group, settings=standing(group))
     custom = await home.store.configs()
     named = config_named(asked.config or group.settings.config or DEFAULTS[group.settings.platform], custom)
-    config = effective_config(refuse_other_platform(named, group.settings.platform), group.settings)
+    fits = refuse_unweighed(refuse_other_platform(named, group.settings.platform), group.settings)
+    config = effective_config(fits, group.settings)
     if resources_wanted := WANTED.get(group.settings.platform):
         resources, hooks = await resources_wanted(asked, group.settings)
         row = await _row(home, asked, who, group, config, revision_of(resources))
@@ -129,7 +132,8 @@ async def drafted(
         return Drafted(deployment, resource_targets(deployment, resources), group)
     everybody = await home.store.instances()
     fleet = await _fleet(group, everybody)
-    group = replace(group, settings=oriented(group.settings, {m.group for m in fleet.members.values()}))
+    settings = oriented(group.settings, {m.group for m in fleet.members.values()})
+    group = replace(group, settings=await weighing.oriented(settings))
     instances = _union(matching(everybody, group.settings.instances), fleet)
     if not instances:
         raise no_instances(group, everybody)

@@ -21,6 +21,7 @@ from shiftwork_coordinator.model.settings import (
     FunctionHooks,
     GroupSettings,
     Instances,
+    Weights,
 )
 from shiftwork_coordinator.scaling_groups import copy_name
 
@@ -68,8 +69,7 @@ def test_balancers_that_are_not_of_aws_need_nothing() -> None:
 def test_fleets() -> None:
     tagged = GroupSettings(Instances(ec2_tags={"Role": ["web"]}))
     assert allowed(own(tagged)) == {"ec2:DescribeInstances": "*"}
-    quiet = AutoScaling(launch_hook=False)
-    scaled = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=quiet, aws=HERE)
+    scaled = GroupSettings(Instances(autoscaling=("web-blue",)), aws=HERE)
     group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/web-blue"
     assert allowed(own(scaled)) == {
         "ec2:DescribeInstances": "*",
@@ -79,19 +79,8 @@ def test_fleets() -> None:
         "autoscaling:CreateOrUpdateTags": [group],
         "autoscaling:DeleteTags": [group],
     }
-    left = AutoScaling((), launch_hook=False)
-    held = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=left, aws=HERE)
+    held = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=AutoScaling(()), aws=HERE)
     assert set(allowed(own(held))) == {"ec2:DescribeInstances", "autoscaling:DescribeAutoScalingGroups"}
-
-
-def test_hooks_of_fleets_and_their_queue() -> None:
-    queue, told = f"arn:aws:sqs:{REGION}:{ACCOUNT}:launches", f"arn:aws:iam::{ACCOUNT}:role/tells"
-    settings = AutoScaling((), queue=queue, queue_role_arn=told)
-    found = allowed(own(GroupSettings(Instances(autoscaling=("web",)), autoscaling=settings, aws=HERE)))
-    group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/web"
-    for action in ("PutLifecycleHook", "DeleteLifecycleHook", "CompleteLifecycleAction"):
-        assert found[f"autoscaling:{action}"] == [group]
-    assert found["sqs:ReceiveMessage"] == found["sqs:DeleteMessage"] == [queue] and found["iam:PassRole"] == [told]
 
 
 def test_blue_green() -> None:
@@ -108,6 +97,20 @@ def test_blue_green() -> None:
     conditions = {s["Action"][0]: s["Condition"] for s in policy.document["Statement"] if "Condition" in s}
     assert conditions["iam:PassRole"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
     assert any("launch template" in note for note in policy.notes)
+
+
+def test_weights_of_a_listener_or_of_a_rule() -> None:
+    groups = (f"{ELB}:targetgroup/blue/1", f"{ELB}:targetgroup/green/2")
+    listener, rule = f"{ELB}:listener/app/web/1/2", f"{ELB}:listener-rule/app/web/1/2/3"
+    for given, action, arn in (
+        (Weights(groups, listener), "elasticloadbalancing:ModifyListener", listener),
+        (Weights(groups, rule=rule), "elasticloadbalancing:ModifyRule", rule),
+    ):
+        wanted = BlueGreen(shift=given)
+        found = allowed(own(GroupSettings(Instances(autoscaling=("blue",)), blue_green=wanted, aws=HERE)))
+        assert found["elasticloadbalancing:RegisterTargets"] == list(groups)
+        assert {key: arns for key, arns in found.items() if ":Modify" in key} == {action: [arn]}
+        assert found["elasticloadbalancing:DescribeListeners"] == "*"
 
 
 def test_copies_are_called_as_the_policy_says() -> None:

@@ -12,7 +12,7 @@ from shiftwork_coordinator.engine.actions import Arrange
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
-from shiftwork_coordinator.engine.shift import ask, in_force, promoted_since
+from shiftwork_coordinator.engine.shift import ask, in_force, is_back, promoted_since
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
@@ -139,7 +139,7 @@ def _abandoned(draft: Draft, target: Target) -> Target:
 def _traffic_is_back(draft: Draft, target: Target) -> bool:
     if target.role == "fleet" and not blue_green.idle(draft):
         return False
-    return target.weight is None or (target.weight == 0 and in_force(draft, target))
+    return is_back(draft, target)
 
 
 def unsettled(draft: Draft, target: Target) -> bool:

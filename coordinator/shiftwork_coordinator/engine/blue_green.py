@@ -1,12 +1,14 @@
 """New instances take over from the original ones, and give everything back when something fails.
 
 The replacements are installed while the originals serve, come into traffic, and only then do the originals leave it,
-all at once. On the way back the originals serve again before a replacement leaves: at no moment is there nobody.
+all at once. On the way back the originals serve again before a replacement leaves: at no moment is there nobody. Where
+weights move the traffic, the replacements come in at weight 0, the weights rise before the originals leave, and are
+given back before a replacement leaves.
 """
 
 from __future__ import annotations
 
-from shiftwork_coordinator.engine import traffic
+from shiftwork_coordinator.engine import shift, traffic
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import Stage, StageKind
 from shiftwork_coordinator.engine.outcome import DONE, STOPPED, WAIT, Failed, Outcome
@@ -58,9 +60,18 @@ def follow(draft: Draft, fleet: Target) -> Outcome:
     followed = draft.with_role(stage.role)
     if not all(_there(draft, target, stage) for target in followed):
         return WAIT
-    if not any(t.status is not TargetStatus.FAILED for t in draft.with_role("replacement")):
-        return Failed("HEALTH_CONSTRAINTS", "no replacement succeeded; the originals go on serving")
-    return DONE
+    return _fruitless(draft) or DONE
+
+
+def _fruitless(draft: Draft) -> Failed | None:
+    if any(t.status is not TargetStatus.FAILED for t in draft.with_role("replacement")):
+        return None
+    return Failed("HEALTH_CONSTRAINTS", "no replacement succeeded; the originals go on serving")
+
+
+def move(draft: Draft, fleet: Target) -> Outcome:
+    """Weights rise as long as there is a replacement to serve."""
+    return _fruitless(draft) or shift.shift(draft, fleet)
 
 
 def _there(draft: Draft, target: Target, stage: Stage) -> bool:
@@ -95,18 +106,26 @@ def _at_once(draft: Draft) -> int:
 
 
 def way_back(draft: Draft) -> None:
-    """After a halt: the originals come back into traffic, and when all that are left serve, the replacements leave it.
-    Where no original is left nobody would serve: then the replacements stay."""
+    """After a halt: the originals come back into traffic; when all that are left serve, they get the weight back, and
+    then the replacements leave. Where no original is left nobody would serve: then the replacements stay."""
     if not draft.halted or any(fleet.arranged is Arrangement.RETIRED for fleet in draft.fleets()):
         return
     left = [target for target in draft.with_role("original") if target.instance not in draft.snapshot.gone]
     for target in left:
         if target.traffic == "out" and not target.kept_out and target.status in DECIDED:
             draft.set(target, traffic="in", traffic_since=draft.now)
-    if left and all(_serves(draft, draft.targets[target.instance]) for target in left):
-        for target in draft.with_role("replacement"):
-            if target.traffic == "in" and target.status in DECIDED:
-                draft.set(target, traffic="out", traffic_since=draft.now)
+    if not left or not all(_serves(draft, draft.targets[target.instance]) for target in left):
+        return
+    for fleet in draft.fleets():
+        shift.give_back(draft, fleet)
+    if all(shift.is_back(draft, fleet) for fleet in draft.fleets()):
+        _release(draft)
+
+
+def _release(draft: Draft) -> None:
+    for target in draft.with_role("replacement"):
+        if target.traffic == "in" and target.status in DECIDED:
+            draft.set(target, traffic="out", traffic_since=draft.now)
 
 
 def _serves(draft: Draft, target: Target) -> bool:

@@ -7,6 +7,7 @@ let go when all instances are decided, whatever became of them.
 from __future__ import annotations
 
 from shiftwork_coordinator.engine import blue_green
+from shiftwork_coordinator.engine import shift as shifting
 from shiftwork_coordinator.engine.draft import Draft
 from shiftwork_coordinator.engine.itinerary import StageKind
 from shiftwork_coordinator.engine.outcome import DONE, WAIT, Outcome
@@ -33,6 +34,10 @@ def follow(draft: Draft, fleet: Target) -> Outcome:
     if draft.stage(fleet).role:
         return blue_green.follow(draft, fleet)
     return DONE if all(t.status in DECIDED for t in draft.members()) else WAIT
+
+
+def shift(draft: Draft, target: Target) -> Outcome:
+    return blue_green.move(draft, target) if target.role == "fleet" else shifting.shift(draft, target)
 
 
 def heed(draft: Draft) -> None:

@@ -117,23 +117,6 @@ ORIGINALS: tuple[Stage, ...] = (
     scripts(E.AFTER_BLOCK_TRAFFIC),
 )
 """What the instances go through that others replace."""
-SCALING: dict[tuple[str, bool], tuple[Stage, ...]] = {
-    ("autoscaling", False): ITINERARIES["Server", "IN_PLACE", False],
-    ("autoscaling", True): (
-        PREPARE,
-        scripts(*THE_SEVEN, E.BEFORE_ALLOW_TRAFFIC),
-        Stage(StageKind.ALLOW, (E.ALLOW_TRAFFIC,)),
-        scripts(E.AFTER_ALLOW_TRAFFIC),
-    ),
-    ("autoscalingTermination", False): (scripts(E.APPLICATION_STOP),),
-    ("autoscalingTermination", True): (
-        scripts(E.BEFORE_BLOCK_TRAFFIC),
-        Stage(StageKind.BLOCK, (E.BLOCK_TRAFFIC,)),
-        scripts(E.AFTER_BLOCK_TRAFFIC, E.APPLICATION_STOP),
-    ),
-}
-"""What instances go through that an Auto Scaling group launches, or ends, by the deployment's creator and by traffic
-control. Nothing of what is launched is in traffic yet."""
 FLEETS: dict[str, tuple[Stage, ...]] = {
     "IN_PLACE": (arrange(Arrangement.PROVISIONED), Stage(StageKind.FOLLOW), arrange(Arrangement.RETIRED)),
     "BLUE_GREEN": (
@@ -142,6 +125,7 @@ FLEETS: dict[str, tuple[Stage, ...]] = {
         follow("replacement", StageKind.GATE),
         Stage(StageKind.HOLD),
         follow("replacement"),
+        Stage(StageKind.SHIFT),
         follow("original"),
         arrange(Arrangement.PROMOTED),
         Stage(StageKind.HOLD, wanted=Arrangement.RETIRED),
@@ -149,19 +133,20 @@ FLEETS: dict[str, tuple[Stage, ...]] = {
     ),
 }
 """What a group that launches instances goes through beside them, by deployment type. In place nothing launches or ends
-any meanwhile, and afterwards it is as it was; in blue/green another group takes its place."""
+any meanwhile, and afterwards it is as it was; in blue/green another group takes its place. Without weights to shift,
+the replacements have traffic as soon as they are in it."""
 
 
 def stages_of(deployment: Deployment, role: Role) -> tuple[Stage, ...]:
     if role == "fleet":
-        return FLEETS[deployment.deployment_type]
+        stages = FLEETS[deployment.deployment_type]
+        weighed = deployment.settings.weights is not None
+        return stages if weighed else tuple(stage for stage in stages if stage.kind is not StageKind.SHIFT)
     return ORIGINALS if role == "original" else itinerary(deployment)
 
 
 def itinerary(deployment: Deployment) -> tuple[Stage, ...]:
     traffic_control = deployment.settings.has_traffic_control
-    if deployment.apart:
-        return SCALING[deployment.creator, traffic_control]
     return ITINERARIES[deployment.platform, deployment.deployment_type, traffic_control]
 
 
@@ -187,11 +172,6 @@ def leaves_service(stages: tuple[Stage, ...]) -> int:
     if not has_agents(stages):
         return len(stages)
     return kinds.index(StageKind.BLOCK if StageKind.BLOCK in kinds else StageKind.SCRIPTS)
-
-
-def comes_back(stages: tuple[Stage, ...]) -> bool:
-    """Whether a target that succeeded serves then."""
-    return not has_agents(stages) or any(stage.kind in (StageKind.ALLOW, StageKind.SETTLE) for stage in stages)
 
 
 def returns_to_service(stages: tuple[Stage, ...]) -> int:

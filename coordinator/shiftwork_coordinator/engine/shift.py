@@ -91,7 +91,8 @@ def shift(draft: Draft, target: Target) -> Outcome:
         return STOPPED
     traffic = draft.deployment.config.traffic
     if target.weight is None:
-        draft.event(target, draft.stage(target).events[0], EventStatus.IN_PROGRESS, started_at=draft.now)
+        for event in draft.stage(target).events:
+            draft.event(target, event, EventStatus.IN_PROGRESS, started_at=draft.now)
         _want(draft, target, after(traffic, 0.0))
         return WAIT
     if target.weight_since is None:
@@ -186,6 +187,18 @@ def ask(draft: Draft, action: SetWeight | Arrange, asked_at: float | None, again
 
 
 def settle_weight(draft: Draft, target: Target) -> None:
-    """A target that failed or was stopped gives all traffic back to the original, unless that is gone."""
+    """A target that failed or was stopped gives all traffic back to the original. A group does so when its originals
+    serve (blue_green.way_back)."""
+    if target.role != "fleet":
+        give_back(draft, target)
+
+
+def give_back(draft: Draft, target: Target) -> None:
+    """Unless the original is gone."""
     if target.weight is not None and target.weight > 0 and target.arranged is not Arrangement.RETIRED:
         _want(draft, target, 0.0)
+
+
+def is_back(draft: Draft, target: Target) -> bool:
+    """Whether the replacement gets nothing, by weights at least."""
+    return target.weight is None or (target.weight == 0 and in_force(draft, target))

@@ -282,7 +282,7 @@ STAGES: dict[StageKind, Callable[[Draft, Target], Outcome]] = {
     StageKind.SETTLE: settle,
     StageKind.READY: shift.ready,
     StageKind.INVOKE: shift.invoke,
-    StageKind.SHIFT: shift.shift,
+    StageKind.SHIFT: holding.shift,
     StageKind.ARRANGE: arrange.arrange,
     StageKind.HOLD: arrange.hold,
     StageKind.FOLLOW: holding.follow,

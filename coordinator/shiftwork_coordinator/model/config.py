@@ -58,7 +58,7 @@ Platform = Literal["Server", "Lambda", "ECS"]
 
 class DeploymentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """`max_failed` None = CodeDeploy's rule (engine/verdict.py). `bake` is seconds after each batch and at the end.
-    `traffic` is how a platform that shifts traffic does it; servers have it moved by batches."""
+    `traffic` is how weights rise where they move it; elsewhere instances come and go in batches."""
 
     name: str
     minimum_healthy_hosts: MinimumHealthyHosts

@@ -110,23 +110,28 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class AutoScaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`suspend`: processes of the Auto Scaling groups that rest while their instances are changed; the default is what
-    CodeDeploy's documentation advises. `launch_hook`: what they launch gets what is good before it goes into service;
-    `termination_hook`: what they end leaves its load balancers and is stopped in order first. `queue` is the ARN of one
-    of SQS that hears of both, from EventBridge, or from the hooks themselves as `queue_role_arn`."""
+    CodeDeploy's documentation advises."""
 
     suspend: tuple[Process, ...] = ("AZRebalance", "AlarmNotification", "ScheduledActions", "ReplaceUnhealthy")
-    launch_hook: bool = True
-    termination_hook: bool = False
-    queue: str = ""
-    queue_role_arn: str = ""
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Two target groups, by ARN, that take turns, and what shares its requests out between them: a `listener`, or a
+    `rule` of one. In a deployment's row the first is the original's."""
+
+    target_groups: tuple[str, str]
+    listener: str = ""
+    rule: str = ""
 
 
 class BlueGreen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """New instances take over from those of the one group in `instances.autoscaling`: of a `copy` of it, or of
-    `standby`, a second group which stands at size 0 and swaps with it at each deployment."""
+    `standby`, a second group which stands at size 0 and swaps with it at each deployment. With `shift` by weights,
+    and else as instances come into `load_balancers` and leave them."""
 
     green: Literal["copy", "swap"] = "copy"
     standby: str = ""
+    shift: Weights | None = None
 
 
 class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,7 +228,12 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_traffic_control(self) -> bool:
-        return bool(self.load_balancers) or self.platform != "Server"
+        return bool(self.load_balancers or self.weights) or self.platform != "Server"
+
+    @property
+    def weights(self) -> Weights | None:
+        """By which the traffic of instances is moved, where that is wanted."""
+        return self.blue_green.shift if self.blue_green else None
 
 
 def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCheck | None:
@@ -240,8 +250,8 @@ def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCh
 
 
 class ConfigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A custom deployment config: a count such as 3, or a percentage such as "75%"; or, for a platform that shifts
-    traffic, `canary` or `linear`."""
+    """A custom deployment config: a count such as 3, or a percentage such as "75%"; or, where traffic is shifted by
+    weights, `canary` or `linear`."""
 
     minimum_healthy_hosts: int | str | None = None
     platform: Platform = "Server"

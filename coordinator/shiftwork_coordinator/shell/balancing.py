@@ -8,6 +8,7 @@ from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import SetGate
 from shiftwork_coordinator.balancers import connect, gate_point, placed
 from shiftwork_coordinator.balancers.gate import GatePoint
+from shiftwork_coordinator.balancers.sides import Sides
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.settings import GroupSettings, health_for
 from shiftwork_coordinator.ports import LoadBalancer, Server
@@ -23,6 +24,7 @@ class Balancing:
     ) -> None:
         self._group_id, self._settings, self._epoch = group_id, settings, epoch
         self.servers: dict[str, Server] = {}
+        self._replacements: set[str] = set()
         for target in targets:
             self.add(target)
         aws = settings.aws
@@ -33,9 +35,21 @@ class Balancing:
         ]
         self._point = common_gate(given)
         gates = GroupGates(agents, self.gate, group_id)
-        self.balancers = _named([connect(kind, options, gates) for kind, options in given])
+        self.balancers = _named([connect(kind, options, gates) for kind, options in given] + self._weighed(gates))
+
+    def _weighed(self, gates: GroupGates) -> list[LoadBalancer]:
+        """Where weights move the traffic, originals and replacements each have a target group of their own."""
+        aws, weights = self._settings.aws, self._settings.weights
+        if weights is None:
+            return []
+        given = [placed("elbv2", {"target_group": arn}, aws.region, aws.role_arn) for arn in weights.target_groups]
+        original, replacement = (connect("elbv2", options, gates) for options in given)
+        name = f"{original.name}, {replacement.name.removeprefix('elbv2 ')}"
+        return [Sides(name, original, replacement, self._replacements.__contains__)]
 
     def add(self, target: Target) -> None:
+        if target.role == "replacement":
+            self._replacements.add(target.instance)
         port = self._settings.port or 0
         self.servers[target.instance] = Server(target.instance, target.instance, target.address, port, target.cloud_id)
 

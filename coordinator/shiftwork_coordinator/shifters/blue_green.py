@@ -22,6 +22,7 @@ from shiftwork_coordinator.shifters import (
     scaling_changes,
     scaling_copy,
     scaling_pair,
+    weighing,
 )
 from shiftwork_coordinator.shifters.failures import told
 from shiftwork_coordinator.shifters.resting import CODE, Group, name_of, suspended
@@ -32,25 +33,37 @@ MOST_FAILED = 3
 
 
 class BlueGreen:
-    """ports.TrafficShifter for a group with a replacement. Traffic is moved by the load balancers' drivers, between
-    PROVISIONED and PROMOTED."""
+    """ports.TrafficShifter for a group with a replacement. Instances come into traffic, and leave it, by the load
+    balancers' drivers, between PROVISIONED and PROMOTED; where the group has weights, those say how much they get."""
 
     def __init__(self, settings: GroupSettings) -> None:
         self._ask = asking.of(settings.aws)
         self._settings = settings
         self._keep = settings.originals.then == "keep"
         self._suspend = settings.autoscaling.suspend
+        self._weights = settings.weights
 
     async def check(self, resources: Sequence[ScalingGroup], *, gradual: bool = False) -> Sequence[Problem]:
         return await blue_green_check.problems(self._ask, self._settings, resources)
 
     async def set_weight(self, resource: ScalingGroup, weight: float) -> None:
-        raise InvalidRequest(f"cannot shift the traffic of {resource.name}: its load balancers are asked", code=CODE)
+        if self._weights is None:
+            why = "its load balancers are asked"
+            raise InvalidRequest(f"cannot shift the traffic of {resource.name}: {why}", code=CODE)
+        now = await self._look(resource)
+        if weight > 0:
+            _there(now.replacement, resource.replacement)
+        if weight < 1:
+            _there(now.original, resource.group)
+        await weighing.give(self._ask, self._weights, weight)
+
+    async def _look(self, one: ScalingGroup) -> Pair:
+        return await scaling_asking.look(self._ask, one, self._weights)
 
     # Arrangements
 
     async def arrange(self, resource: ScalingGroup, wanted: Arrangement) -> None:
-        now = await scaling_asking.look(self._ask, resource)
+        now = await self._look(resource)
         match wanted:
             case Arrangement.PROVISIONED:
                 await self._provision(now)
@@ -65,13 +78,15 @@ class BlueGreen:
 
     async def _provision(self, now: Pair) -> None:
         old = _there(now.original, now.one.group)
+        if self._weights:
+            await weighing.attach(self._ask, self._weights)
         if not now.ours:
             await (self._copy(now, old) if now.one.copied else self._take(now))
-            now = await scaling_asking.look(self._ask, now.one)
+            now = await self._look(now.one)
         new = _there(now.replacement, now.one.replacement)
         await resting.hold(self._ask, new, now.one.token, scaling_pair.green(self._suspend), self._for_good(now))
         if now.one.copied and not now.sized:
-            await self._complete(old, new, late=False)
+            await self._complete(now, old, new, late=False)
         await resting.hold(self._ask, old, now.one.token, resting.at_rest(self._suspend))
         if not now.sized:
             await scaling_changes.update(self._ask, new, **scaling_pair.size(old))
@@ -104,9 +119,9 @@ class BlueGreen:
         mark = resting.tag(now.one.replacement, MARK, " ".join([now.one.token, *before, last]))
         await self._ask("autoscaling", "create_or_update_tags", Tags=[mark])
 
-    async def _complete(self, old: Group, new: Group, *, late: bool) -> None:
+    async def _complete(self, now: Pair, old: Group, new: Group, *, late: bool) -> None:
         """Gives the copy what it lacks."""
-        for part in (await scaling_asking.lacking(self._ask, old, new)).values():
+        for part in (await scaling_asking.lacking(self._ask, old, new, now.instead)).values():
             if part.operation and (late or not part.late):
                 await self._ask("autoscaling", part.operation, **part.parameters)
 
@@ -119,7 +134,7 @@ class BlueGreen:
             await resting.resume(self._ask, new, [REGISTERS])  # before it is attached, so that nothing is left out
         await scaling_changes.attach(self._ask, new, now.unattached)
         if now.one.copied and not now.released:
-            await self._complete(old, new, late=True)
+            await self._complete(now, old, new, late=True)
         await scaling_changes.update(self._ask, new, **scaling_pair.final(now.one, old))
         await resting.let_go(self._ask, new, now.one.token)
         await resting.hold(self._ask, old, now.one.token, [*resting.at_rest(self._suspend), REGISTERS])
@@ -139,18 +154,24 @@ class BlueGreen:
         if not now.released or now.unattached or not healthy(new):
             why = "has no healthy instance" if not healthy(new) else "has not taken over"
             raise Unavailable(f"cannot let the Auto Scaling group {now.one.group} go: {now.one.replacement} {why}")
+        await self._refuse_served(0, now.one.group)
         if self._keep:
             await scaling_changes.detach(self._ask, old)
         elif now.one.copied:
-            await self._refuse_loss(old, new)
+            await self._refuse_loss(now, old, new)
             return await scaling_changes.delete(self._ask, old)
         else:
             await scaling_changes.empty(self._ask, old, int(old["MaxSize"]))
         return await resting.let_go(self._ask, old, now.one.token)
 
-    async def _refuse_loss(self, old: Group, new: Group) -> None:
+    async def _refuse_served(self, side: int, group: str) -> None:
+        """Nothing goes to which a listener still sends."""
+        if self._weights:
+            await weighing.refuse_served(self._ask, self._weights, side, f"let the Auto Scaling group {group} go")
+
+    async def _refuse_loss(self, now: Pair, old: Group, new: Group) -> None:
         """What was added to the original meanwhile is not lost with it."""
-        lost = [*scaling_copy.differing(old, new), *await scaling_asking.lacking(self._ask, old, new)]
+        lost = [*scaling_copy.differing(old, new), *await scaling_asking.lacking(self._ask, old, new, now.instead)]
         if lost:
             raise InvalidRequest(
                 f"cannot delete the Auto Scaling group {name_of(old)}: {name_of(new)}, which takes over from it, lacks"
@@ -164,6 +185,8 @@ class BlueGreen:
             await resting.let_go(self._ask, now.original, now.one.token)
         if now.replacement is None or not now.ours:
             return
+        if now.original is not None:
+            await self._refuse_served(1, now.one.replacement)
         if now.original is not None and now.one.copied:
             await scaling_changes.delete(self._ask, now.replacement)
             return
@@ -179,14 +202,23 @@ class BlueGreen:
 
     async def _reading(self, one: ScalingGroup) -> ShiftReading:
         try:
-            now = await scaling_asking.look(self._ask, one)
+            now = await self._look(one)
             why, fatal = await self._unready(now)
+            share, elsewhere, attached = await self._share()
         except Unavailable as err:
             return ShiftReading(None, ready=False, detail=err.message)
         except ShiftworkError as err:
             return ShiftReading(None, ready=False, fatal=True, detail=err.message)
         members = tuple(i["InstanceId"] for i in healthy(now.replacement)) if now.ours and now.replacement else ()
-        return ShiftReading(None, not why, self._holds(now), fatal, why, members)
+        holds = self._holds(now) - (frozenset() if attached else {Arrangement.PROVISIONED})
+        return ShiftReading(share, not why, holds, fatal, why or elsewhere, members)
+
+    async def _share(self) -> tuple[float | None, str, bool]:
+        """The replacement's share by weight; why there is none to tell; whether its target group has a weight."""
+        if self._weights is None:
+            return None, "", True
+        route = await weighing.route(self._ask, self._weights)
+        return *weighing.weight(route, self._weights), self._weights.target_groups[1] in route.weights
 
     def _holds(self, now: Pair) -> frozenset[Arrangement]:
         return scaling_pair.holds(now, self._suspend, keep=self._keep)

@@ -8,7 +8,7 @@ from shiftwork_contract.errors import ShiftworkError
 from shiftwork_contract.resource import ScalingGroup
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.ports import Problem
-from shiftwork_coordinator.shifters import resting, scaling_asking, scaling_copy, scaling_pair
+from shiftwork_coordinator.shifters import resting, scaling_asking, scaling_copy, scaling_pair, weighing_check
 from shiftwork_coordinator.shifters.asking import Ask
 from shiftwork_coordinator.shifters.resting import CODE, Group, name_of, suspended, words_of
 from shiftwork_coordinator.shifters.scaling_pair import MARK, Pair, balancers, healthy, staying
@@ -27,11 +27,13 @@ async def problems(ask: Ask, settings: GroupSettings, resources: Sequence[Scalin
         text = f"cannot replace the instances of {len(resources)} Auto Scaling groups ({names}): blue/green is of one"
         return [Problem(text, code=CODE)]
     [one] = resources
-    now = await scaling_asking.look(ask, one)
+    now = await scaling_asking.look(ask, one, settings.weights)
     if now.original is None:
         return [Problem(resting.not_there(one.group), code=CODE)]
     found = [*_settings(settings), *_original(now.original), *_unsteered(settings, now.original)]
     found += await _refreshed(ask, one.group)
+    if settings.weights:
+        found += await weighing_check.problems(ask, settings.weights, now)
     if one.copied:
         return [*found, *_name(now), *_copy(now.original), *(await _asked(ask, now.original))]
     found += _standby(now, now.original, keep=settings.originals.then == "keep")
@@ -39,10 +41,10 @@ async def problems(ask: Ask, settings: GroupSettings, resources: Sequence[Scalin
 
 
 def _settings(settings: GroupSettings) -> Iterator[Problem]:
-    if not settings.load_balancers:
+    if not settings.has_traffic_control:
         yield Problem(
             "cannot move traffic from one Auto Scaling group to another without a load balancer: name those that send"
-            " to it in `load_balancers`",
+            " to it in `load_balancers`, or `blue_green.shift`",
             code=NO_BALANCER,
         )
 
@@ -73,12 +75,12 @@ def _original(group: Group) -> Iterator[Problem]:
 
 def _unsteered(settings: GroupSettings, group: Group) -> Iterator[Problem]:
     """Load balancers of the original that the deployment does not ask to send elsewhere."""
-    steered = set(_names(list(settings.load_balancers)))
+    steered = {*_names(list(settings.load_balancers)), *(settings.weights.target_groups if settings.weights else ())}
     for name in [name for names in balancers(group).values() for name in names]:
         if not {name, name.split("/")[1] if name.startswith("arn:") else name} & steered:
             yield Problem(
-                f"{name} sends to {name_of(group)}, and is not among `load_balancers`: it sends to the original until"
-                " that goes, and to the replacement from when it has taken over, ready or not",
+                f"{name} sends to {name_of(group)}, and is not among the deployment's load balancers: it sends to the"
+                " original until that goes, and to the replacement from when it has taken over, ready or not",
                 fatal=False,
             )
 
@@ -134,7 +136,7 @@ async def _unlike(ask: Ask, now: Pair) -> list[Problem]:
     old, new = now.original, now.replacement
     if old is None or new is None or old is new:
         return []
-    lost = [*scaling_copy.differing(old, new), *await scaling_asking.lacking(ask, old, new)]
+    lost = [*scaling_copy.differing(old, new), *await scaling_asking.lacking(ask, old, new, now.instead)]
     text = f"{name_of(new)} lacks, or has otherwise than {name_of(old)}: {', '.join(lost)}"
     return [Problem(f"{text}; it is used as it is", fatal=False)] if lost else []
 

@@ -73,7 +73,7 @@ async def routes(ask: Ask, pairs: Sequence[Pair]) -> dict[str, Route]:
         for one in (await ask("elbv2", "describe_rules", RuleArns=rules))["Rules"]:
             found[one["RuleArn"]] = Route(one["RuleArn"], one["Actions"], rule=True)
     if missing := next((arn for arn in (*listeners, *rules) if arn not in found), ""):
-        raise InvalidRequest(f"cannot find {missing}: correct `ecs.load_balancers`", code=BALANCING)
+        raise InvalidRequest(f"cannot find {missing}: correct the listener or rule in the group", code=BALANCING)
     return found
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftwork_contract.resource import ScalingGroup
+from shiftwork_coordinator.model.settings import Weights
 from shiftwork_coordinator.shifters import scaling_copy
 from shiftwork_coordinator.shifters.asking import Ask
 from shiftwork_coordinator.shifters.resting import Group, name_of
@@ -18,10 +19,11 @@ LAST = 20
 """Activities that are looked at: more than are needed to give up."""
 
 
-async def look(ask: Ask, one: ScalingGroup) -> Pair:
+async def look(ask: Ask, one: ScalingGroup, weights: Weights | None = None) -> Pair:
     names = [one.group, one.replacement]
     told = await ask("autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=names)
-    return pair(one, {name_of(group): group for group in told["AutoScalingGroups"]})
+    instead = dict([weights.target_groups]) if weights else {}
+    return pair(one, {name_of(group): group for group in told["AutoScalingGroups"]}, instead)
 
 
 async def attached(ask: Ask, group: str) -> Attached:
@@ -36,11 +38,12 @@ async def attached(ask: Ask, group: str) -> Attached:
     return Attached(policies, scheduled, hooks, notifications)
 
 
-async def lacking(ask: Ask, group: Group, other: Group) -> dict[str, Part]:
-    """What hangs on the one group and not, or otherwise, on the other."""
+async def lacking(ask: Ask, group: Group, other: Group, instead: Mapping[str, str]) -> dict[str, Part]:
+    """What hangs on the one group and not, or otherwise, on the other. `instead`: what its policies name instead of a
+    target group."""
     into = name_of(other)
     hangs, has = await asyncio.gather(attached(ask, name_of(group)), attached(ask, into))
-    return scaling_copy.lacking(parts(group, hangs, into), parts(other, has, into))
+    return scaling_copy.lacking(parts(group, hangs, into, instead), parts(other, has, into))
 
 
 async def last_activity(ask: Ask, group: str) -> str:

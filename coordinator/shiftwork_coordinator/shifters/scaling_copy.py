@@ -7,6 +7,7 @@ same words, so that what the copy lacks is a difference of two tables.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -85,11 +86,14 @@ def fields(group: Group) -> dict[str, Any]:
     return named
 
 
-def parts(group: Group, attached: Attached, into: str) -> dict[str, Part]:
-    """Everything besides `fields`, as calls for the group `into`."""
+def parts(
+    group: Group, attached: Attached, into: str, instead: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Part]:
+    """Everything besides `fields`, as calls for the group `into`; policies that count the requests of a target group
+    count those of the one that `into` has `instead`."""
     return {
         **_tags(group, into),
-        **_policies(attached.policies, into),
+        **_policies([_counting(one, instead) for one in attached.policies], into),
         **_scheduled(attached.scheduled, into),
         **_hooks(attached.hooks, into),
         **_notifications(attached.notifications, into),
@@ -132,6 +136,17 @@ def _policies(policies: Sequence[Mapping[str, Any]], into: str) -> dict[str, Par
         if one["PolicyType"] != ALARMS_OF_OURS:
             found |= {f"alarm {alarm['AlarmName']} of {name}": Part() for alarm in one.get("Alarms") or ()}
     return found
+
+
+def _counting(policy: Any, instead: Mapping[str, str]) -> Any:
+    """The policy with `targetgroup/…` of other ARNs in its labels."""
+    if isinstance(policy, Mapping):
+        return {key: _counting(value, instead) for key, value in policy.items()}
+    if not isinstance(policy, str):
+        return policy
+    for old, new in instead.items():
+        policy = policy.replace(old.rpartition(":")[2], new.rpartition(":")[2])
+    return policy
 
 
 def _scheduled(actions: Sequence[Mapping[str, Any]], into: str) -> dict[str, Part]:

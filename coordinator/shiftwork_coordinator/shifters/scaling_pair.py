@@ -28,11 +28,13 @@ def green(suspend: Sequence[str]) -> tuple[str, ...]:
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """None is a group that is not there, or is being deleted."""
+    """None is a group that is not there, or is being deleted. `instead`: what the replacement is attached to instead
+    of a target group of the original."""
 
     one: ScalingGroup
     original: Group | None
     replacement: Group | None
+    instead: Mapping[str, str] = {}
 
     @property
     def mark(self) -> list[str]:
@@ -59,16 +61,15 @@ class Pair(msgspec.Struct, frozen=True):
         if self.original is None or self.replacement is None:
             return {}
         has = balancers(self.replacement)
-        return {
-            kind: left
-            for kind, names in balancers(self.original).items()
-            if (left := [n for n in names if n not in has[kind]])
+        wanted = {
+            kind: [self.instead.get(name, name) for name in names] for kind, names in balancers(self.original).items()
         }
+        return {kind: left for kind, names in wanted.items() if (left := [n for n in names if n not in has[kind]])}
 
 
-def pair(one: ScalingGroup, found: Mapping[str, Group]) -> Pair:
+def pair(one: ScalingGroup, found: Mapping[str, Group], instead: Mapping[str, str]) -> Pair:
     there = {name: group for name, group in found.items() if group.get("Status") != DELETING}
-    return Pair(one, there.get(one.group), there.get(one.replacement))
+    return Pair(one, there.get(one.group), there.get(one.replacement), instead)
 
 
 def healthy(group: Group) -> list[Mapping[str, Any]]:

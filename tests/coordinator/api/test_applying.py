@@ -12,6 +12,7 @@ from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.applying import apply, numbers, read
 from shiftwork_coordinator.checking import check_health
+from shiftwork_coordinator.model.config import TimeBasedCanary
 from shiftwork_coordinator.model.rows import Group
 from shiftwork_coordinator.model.settings import Health
 from shiftwork_coordinator.store import Put
@@ -222,3 +223,57 @@ IN_ECS = ECS + f"    ecs: {{cluster: c, service: s, load_balancers: [{{{PAIR}}}]
 async def test_a_group_of_platform_ecs_is_checked_before_it_is_kept(site: Any, text: str, expected: str) -> None:
     status, answer = await site.json("POST", "/v1/apply", role="admin", json={"text": text})
     assert (status, expected in str(answer.get("error", ""))) == (400 if expected else 200, True), answer
+
+
+ELB = "arn:aws:elasticloadbalancing:us-east-1:123456789012:"
+SHIFT = f"""
+      shift: {{target_groups: ["{ELB}targetgroup/a/1", "{ELB}targetgroup/b/2"], listener: "{ELB}listener/app/w/1/2"}}
+"""
+WEIGHED = f"""application: web
+groups:
+  production:
+    instances: {{autoscaling: [web]}}
+    config: tenth
+    blue_green:{SHIFT}
+configs: {{tenth: {{canary: {{percentage: 10, interval: 5m}}}}}}
+"""
+
+
+async def test_a_config_for_servers_may_be_a_canary(site: Any) -> None:
+    await apply(site.home, WEIGHED, "f", "tester")
+    config = (await site.home.store.configs())["tenth"]
+    assert (config.platform, config.traffic) == ("Server", TimeBasedCanary(10, 300.0))
+    assert (config.minimum_healthy_hosts.of(4), config.max_failed) == (0, 0)
+    careful = WEIGHED.replace("tenth: {", 'tenth: {minimum_healthy_hosts: "50%", ')
+    await apply(site.home, careful, "f", "tester")
+    config = (await site.home.store.configs())["tenth"]
+    assert (config.minimum_healthy_hosts.of(4), config.max_failed) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (SHIFT, "\n", "it shifts traffic by shares, and the group has no weights"),
+        ("listener:", "rule:", "elasticloadbalancing:REGION:ACCOUNT:listener-rule/…, not 'arn:"),
+        (f', listener: "{ELB}listener/app/w/1/2"', "", "`shift` needs the ARN of a `listener` or of a `rule`"),
+        (f"{ELB}targetgroup/b/2", "b", "REGION:ACCOUNT:targetgroup/…, not 'b'"),
+        (f"{ELB}targetgroup/b/2", f"{ELB}targetgroup/a/1", "names one twice"),
+        ("    blue_green:", "    load_balancers: [{gate: {}}]\n    blue_green:", "either `load_balancers` or `shift`"),
+        ("canary:", "linear: {percentage: 5, interval: 1m}, canary:", "not both"),
+        ("canary: {percentage: 10, interval: 5m}", "", "needs minimum_healthy_hosts, canary or linear"),
+    ],
+)
+async def test_weights_are_checked_before_they_are_kept(site: Any, old: str, new: str, expected: str) -> None:
+    assert old in WEIGHED
+    with pytest.raises(InvalidRequest) as e:
+        await apply(site.home, WEIGHED.replace(old, new), "f", "tester")
+    assert expected in e.value.message
+    assert await site.home.store.configs() == {}
+
+
+async def test_a_deployment_without_weights_takes_no_canary(site: Any) -> None:
+    configs = "configs: {tenth: {canary: {percentage: 10, interval: 5m}}}\n"
+    await site.json("POST", "/v1/apply", role="admin", json={"text": BASE + configs})
+    asked = {"application": "web", "group": "production", "revision": GOOD.identity, "config": "tenth"}
+    status, answer = await site.json("POST", "/v1/deployments", role="admin", json=asked)
+    assert (status, answer["error"]["code"]) == (400, "InvalidTrafficRoutingConfigurationException")
