@@ -146,10 +146,16 @@ class Account:
         return None
 
     def _terminate(self, name: str, instance: dict[str, Any]) -> None:
-        if any(instance["InstanceId"] in ids for ids in self.traffic.values()):
-            self.cut.append(instance["InstanceId"])
+        self._take_out(instance["InstanceId"])
+        self._end(name, instance)
+
+    def _take_out(self, id: str) -> None:
+        if any(id in ids for ids in self.traffic.values()):
+            self.cut.append(id)
         for ids in self.traffic.values():
-            ids.discard(instance["InstanceId"])
+            ids.discard(id)
+
+    def _end(self, name: str, instance: dict[str, Any]) -> None:
         self.groups[name]["Instances"].remove(instance)
         self._activity(name, "Successful", "")
 
@@ -202,7 +208,8 @@ class Account:
 
     # Groups
 
-    def describe_auto_scaling_groups(self, AutoScalingGroupNames: list[str]) -> Any:
+    def describe_auto_scaling_groups(self, AutoScalingGroupNames: list[str], MaxRecords: int = 100) -> Any:
+        assert MaxRecords <= 100
         for name in [one for one in AutoScalingGroupNames if one in self.groups]:
             self.look(name)
             if self.groups[name].get("Status") and self.groups[name]["gone_after"] <= 0:
