@@ -16,6 +16,7 @@ from shiftwork_coordinator.model.config import DeploymentConfig
 from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.settings import (
     ECS_HOOK_FIELDS,
+    AutoScaling,
     GroupSettings,
     Health,
     Instances,
@@ -28,6 +29,7 @@ from shiftwork_coordinator.shell.coordinator import Coordinator
 
 MOST_ALARMS = 10
 MOST_TRIGGERS = 10
+QUEUE = re.compile(r"arn:aws[\w-]*:sqs:[a-z0-9-]+:\d{12}:[\w-]{1,80}(\.fifo)?", re.ASCII)
 BALANCER_ARN = re.compile(r"arn:aws[\w-]*:elasticloadbalancing:[a-z0-9-]+:\d{12}:([a-z-]+)/[\w./-]+", re.ASCII)
 TOPIC = re.compile(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[\w.-]{1,256}", re.ASCII)
 
@@ -51,6 +53,7 @@ def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: 
             )
         selectors.check(name, settings.instances)
         _check_blue_green(name, settings)
+        _check_queue(name, settings.autoscaling)
     Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
 
 
@@ -76,6 +79,18 @@ def _check_blue_green(name: str, settings: GroupSettings) -> None:
             f"cannot use the group {name} for blue/green: {problem}",
             code="InvalidBlueGreenDeploymentConfigurationException",
         )
+
+
+def _check_queue(name: str, settings: AutoScaling) -> None:
+    problem = ""
+    if settings.queue and not QUEUE.fullmatch(settings.queue):
+        problem = f"`autoscaling.queue` is {settings.queue[:120]!r} and must be arn:aws:sqs:REGION:ACCOUNT:NAME"
+    elif settings.queue_role_arn and not settings.queue:
+        problem = "`autoscaling.queue_role_arn` is for the `queue` that hooks tell; name that too"
+    elif settings.queue and not (settings.launch_hook or settings.termination_hook):
+        problem = "`autoscaling.queue` hears of hooks, and both hooks are off"
+    if problem:
+        raise InvalidRequest(f"cannot use the group {name}: {problem}", code="InvalidAutoScalingGroupException")
 
 
 def _wrong_weights(given: Weights) -> str:

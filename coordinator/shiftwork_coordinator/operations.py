@@ -111,7 +111,8 @@ async def store_and_start(
 
 
 async def refuse_second(home: Coordinator, group: Group, queue: bool) -> None:
-    active = await home.store.deployments(application=group.application, group=group.name, statuses=ACTIVE, limit=1)
+    known = await home.store.deployments(application=group.application, group=group.name, statuses=ACTIVE, limit=None)
+    active = [deployment for deployment in known if not deployment.apart]
     if active and not queue:
         raise Conflict(
             f"cannot start a second deployment: deployment group '{group.name}' already has the active deployment"

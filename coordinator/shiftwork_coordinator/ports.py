@@ -20,7 +20,8 @@ from shiftwork_contract.place import Reference
 from shiftwork_contract.resource import Shift
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.model.arrangement import Arrangement
-from shiftwork_coordinator.model.settings import Instances
+from shiftwork_coordinator.model.launches import ScalingHook
+from shiftwork_coordinator.model.settings import AutoScaling, Instances
 
 
 class Clock(Protocol):
@@ -169,6 +170,29 @@ class Fleets(Protocol):
     async def lost(self, ids: Sequence[str], *, missing: bool = False) -> Mapping[str, str]:
         """Those of these instances that do not run, or not for long, with EC2's state; with `missing` also those that
         EC2 does not know (any more), as "missing". Raises like `members`."""
+
+
+class ScalingHooks(Protocol):
+    """Lifecycle hooks of Auto Scaling groups, in one account and region. All raise like `Fleets.members`."""
+
+    async def members(self, groups: Sequence[str]) -> Sequence[Member]:
+        """Every instance of these groups, those that wait included; EC2's own state is not asked. Groups that are not
+        there have none."""
+
+    async def put(self, hook: ScalingHook, settings: AutoScaling) -> bool:
+        """The hook stands as the settings want it. Whether it did not before."""
+
+    async def delete(self, hook: ScalingHook) -> None:
+        """One that is not there is fine, and so is a group that is not."""
+
+    async def answer(self, hook: ScalingHook, instance: str, outcome: str) -> None:
+        """`CONTINUE` or `ABANDON`, for an instance by EC2's id. That it does not wait any more is fine."""
+
+    async def beat(self, hook: ScalingHook, instance: str) -> None:
+        """It is waited for anew from now on. That it does not wait any more is fine."""
+
+    async def hear(self, queue: str) -> bool:
+        """Whether the queue, by its ARN, had news, which is taken out of it. It is waited for some seconds."""
 
 
 class AlarmReading(msgspec.Struct, frozen=True):

@@ -69,7 +69,8 @@ def test_balancers_that_are_not_of_aws_need_nothing() -> None:
 def test_fleets() -> None:
     tagged = GroupSettings(Instances(ec2_tags={"Role": ["web"]}))
     assert allowed(own(tagged)) == {"ec2:DescribeInstances": "*"}
-    scaled = GroupSettings(Instances(autoscaling=("web-blue",)), aws=HERE)
+    quiet = AutoScaling(launch_hook=False)
+    scaled = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=quiet, aws=HERE)
     group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/web-blue"
     assert allowed(own(scaled)) == {
         "ec2:DescribeInstances": "*",
@@ -79,8 +80,19 @@ def test_fleets() -> None:
         "autoscaling:CreateOrUpdateTags": [group],
         "autoscaling:DeleteTags": [group],
     }
-    held = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=AutoScaling(()), aws=HERE)
+    left = AutoScaling((), launch_hook=False)
+    held = GroupSettings(Instances(autoscaling=("web-blue",)), autoscaling=left, aws=HERE)
     assert set(allowed(own(held))) == {"ec2:DescribeInstances", "autoscaling:DescribeAutoScalingGroups"}
+
+
+def test_hooks_of_fleets_and_their_queue() -> None:
+    queue, told = f"arn:aws:sqs:{REGION}:{ACCOUNT}:launches", f"arn:aws:iam::{ACCOUNT}:role/tells"
+    settings = AutoScaling((), queue=queue, queue_role_arn=told)
+    found = allowed(own(GroupSettings(Instances(autoscaling=("web",)), autoscaling=settings, aws=HERE)))
+    group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/web"
+    for action in ("PutLifecycleHook", "DeleteLifecycleHook", "CompleteLifecycleAction"):
+        assert found[f"autoscaling:{action}"] == [group]
+    assert found["sqs:ReceiveMessage"] == found["sqs:DeleteMessage"] == [queue] and found["iam:PassRole"] == [told]
 
 
 def test_blue_green() -> None:

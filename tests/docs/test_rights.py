@@ -20,7 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "alarms/": ("alarms",),
     "balancers/elb.py": ("elb",),
     "balancers/elbv2": ("elbv2",),
-    "fleets/": ("ec2", "autoscaling"),
+    "fleets/": ("ec2", "autoscaling", "autoscaling.hooks", "autoscaling.queue"),
     "functions.py": ("lambda", "code"),
     "notify/": ("triggers",),
     "shifters/autoscaling": ("autoscaling", "autoscaling.suspend"),

@@ -18,7 +18,9 @@ class Apply(msgspec.Struct, frozen=True):
 
 async def apply(request: web.Request) -> web.Response:
     asked = await body(request, Apply)
-    report = await apply_file(services(request).home, asked.text, asked.file, caller(request).who)
+    home = services(request).home
+    report = await apply_file(home, asked.text, asked.file, caller(request).who)
+    home.launches.wake()  # other Auto Scaling groups may be meant now
     return reply({"changes": report})
 
 

@@ -107,6 +107,7 @@ def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iter
 
 def _scaling(group: GroupSettings, at: Place) -> Iterator[Use]:
     role, names = group.aws.role_arn, group.instances.autoscaling
+    yield from _hooks(group, at)
     if group.blue_green is None:
         if group.autoscaling.suspend:
             yield Use("autoscaling.suspend", role, _named(at, names))
@@ -121,6 +122,20 @@ def _scaling(group: GroupSettings, at: Place) -> Iterator[Use]:
     if copied:
         passed = {"passed": (at.arn("iam", "role/*", region=False),)}
         yield Use("blue_green.copy", role, {**both, **passed}, (TEMPLATES,))
+
+
+def _hooks(group: GroupSettings, at: Place) -> Iterator[Use]:
+    role, settings, both = group.aws.role_arn, group.autoscaling, group.blue_green
+    if not (settings.launch_hook or settings.termination_hook):
+        return
+    names = [*group.instances.autoscaling]
+    if both is not None:
+        names.append(COPIES if both.green == "copy" else both.standby)
+    yield Use("autoscaling.hooks", role, _named(at, names))
+    if settings.queue:
+        yield Use("autoscaling.queue", role, {"queue": (settings.queue,)})
+    if settings.queue_role_arn:
+        yield Use("autoscaling.told", role, {"passed": (settings.queue_role_arn,)})
 
 
 def _named(at: Place, groups: Iterable[str]) -> Resources:

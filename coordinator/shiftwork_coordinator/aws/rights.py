@@ -60,6 +60,13 @@ FEATURES: Mapping[str, tuple[Right, ...]] = {
         *_all("autoscaling", "autoScalingGroup", "suspend_processes", "resume_processes"),
         *_all("autoscaling", "autoScalingGroup", "create_or_update_tags", "delete_tags"),
     ),
+    "autoscaling.hooks": (
+        *_all("autoscaling", ANY, "describe_lifecycle_hooks"),
+        *_all("autoscaling", "autoScalingGroup", "put_lifecycle_hook", "delete_lifecycle_hook"),
+        *_all("autoscaling", "autoScalingGroup", "complete_lifecycle_action", "record_lifecycle_action_heartbeat"),
+    ),
+    "autoscaling.queue": _all("sqs", "queue", "get_queue_url", "receive_message", "delete_message"),
+    "autoscaling.told": (),
     "blue_green": (
         *_all("autoscaling", ANY, "describe_auto_scaling_groups", "describe_scaling_activities", "describe_policies"),
         *_all("autoscaling", ANY, "describe_scheduled_actions", "describe_lifecycle_hooks"),
@@ -115,6 +122,9 @@ FEATURES: Mapping[str, tuple[Right, ...]] = {
 
 ALSO: Mapping[str, tuple[Also, ...]] = {
     "ecs": (Also("iam:PassRole", "passed", {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}),),
+    "autoscaling.told": (
+        Also("iam:PassRole", "passed", {"StringEquals": {"iam:PassedToService": "autoscaling.amazonaws.com"}}),
+    ),
     # Whoever makes a group with a launch template must be allowed what the template does.
     "blue_green.copy": (
         Also("ec2:RunInstances"),

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "continue": (f"{HERE}.steer:continue_deployment", "End a deployment's wait or bake."),
     "rollback": (f"{HERE}.steer:rollback", "Go back to the last good revision."),
     "instances": (f"{HERE}.instances:instances", "List instances, or change their tags."),
+    "launches": (f"{HERE}.launches:launches", "List what Auto Scaling groups launch or end, and what it waits for."),
     "approve": (f"{HERE}.approve:approve", "List the hosts that wait to join, or let one in."),
     "bootstrap": (f"{HERE}.bootstrap:bootstrap", "Install agents over SSH and join them, many hosts at once."),
     "revoke": (f"{HERE}.instances:revoke", "Shut an instance out for good."),

@@ -10,6 +10,7 @@ from shiftwork_coordinator.engine import alarms, arrange, blue_green, gone, hold
 from shiftwork_coordinator.engine.batches import Candidate, next_targets
 from shiftwork_coordinator.engine.decision import Decision
 from shiftwork_coordinator.engine.draft import Draft
+from shiftwork_coordinator.engine.itinerary import comes_back
 from shiftwork_coordinator.engine.rollback import rollback, wanted
 from shiftwork_coordinator.engine.shift import assert_weight, note_way_back
 from shiftwork_coordinator.engine.targets import advance
@@ -193,6 +194,8 @@ def _gate_open(draft: Draft) -> bool:
 
 
 def _settled(draft: Draft) -> bool:
+    if not comes_back(draft.stages):
+        return True
     unsure = [t for t in draft.with_status(T.SUCCEEDED) if draft.service[t.instance].value is None and not t.kept_out]
     for target in unsure:
         draft.wait("HEALTH", draft.service[target.instance].why, target.instance)
@@ -374,7 +377,7 @@ def _end(draft: Draft, status: DeploymentStatus, code: str, message: str) -> Non
             draft.set(target, status=T.SKIPPED, completed_at=draft.now, error_message=message)
     draft.update(error_code=code, error_message=message, completed_at=draft.now, bake_until=None)
     draft.set_status(status)
-    draft.last_good = status is D.SUCCEEDED and not draft.halted
+    draft.last_good = status is D.SUCCEEDED and not draft.halted and not draft.deployment.apart
     if wanted(draft.deployment, draft.snapshot.request, status) and draft.deployment.batch:
         draft.rollback, note = rollback(draft.snapshot, draft.targets, draft.health)
         draft.update(rollback_note=note)

@@ -117,6 +117,23 @@ ORIGINALS: tuple[Stage, ...] = (
     scripts(E.AFTER_BLOCK_TRAFFIC),
 )
 """What the instances go through that others replace."""
+SCALING: dict[tuple[str, bool], tuple[Stage, ...]] = {
+    ("autoscaling", False): ITINERARIES["Server", "IN_PLACE", False],
+    ("autoscaling", True): (
+        PREPARE,
+        scripts(*THE_SEVEN, E.BEFORE_ALLOW_TRAFFIC),
+        Stage(StageKind.ALLOW, (E.ALLOW_TRAFFIC,)),
+        scripts(E.AFTER_ALLOW_TRAFFIC),
+    ),
+    ("autoscalingTermination", False): (scripts(E.APPLICATION_STOP),),
+    ("autoscalingTermination", True): (
+        scripts(E.BEFORE_BLOCK_TRAFFIC),
+        Stage(StageKind.BLOCK, (E.BLOCK_TRAFFIC,)),
+        scripts(E.AFTER_BLOCK_TRAFFIC, E.APPLICATION_STOP),
+    ),
+}
+"""What instances go through that an Auto Scaling group launches, or ends, by the deployment's creator and by traffic
+control. Nothing of what is launched is in traffic yet."""
 FLEETS: dict[str, tuple[Stage, ...]] = {
     "IN_PLACE": (arrange(Arrangement.PROVISIONED), Stage(StageKind.FOLLOW), arrange(Arrangement.RETIRED)),
     "BLUE_GREEN": (
@@ -147,6 +164,8 @@ def stages_of(deployment: Deployment, role: Role) -> tuple[Stage, ...]:
 
 def itinerary(deployment: Deployment) -> tuple[Stage, ...]:
     traffic_control = deployment.settings.has_traffic_control
+    if deployment.apart:
+        return SCALING[deployment.creator, traffic_control]
     return ITINERARIES[deployment.platform, deployment.deployment_type, traffic_control]
 
 
@@ -172,6 +191,11 @@ def leaves_service(stages: tuple[Stage, ...]) -> int:
     if not has_agents(stages):
         return len(stages)
     return kinds.index(StageKind.BLOCK if StageKind.BLOCK in kinds else StageKind.SCRIPTS)
+
+
+def comes_back(stages: tuple[Stage, ...]) -> bool:
+    """Whether a target that succeeded serves then."""
+    return not has_agents(stages) or any(stage.kind in (StageKind.ALLOW, StageKind.SETTLE) for stage in stages)
 
 
 def returns_to_service(stages: tuple[Stage, ...]) -> int:

@@ -6,7 +6,7 @@ from shiftwork_contract.diagnostics import Diagnostics, ErrorCode
 from shiftwork_contract.lifecycle import BLOCK_TRIO, EventStatus, LifecycleEvent
 from shiftwork_coordinator.engine import shift, stages
 from shiftwork_coordinator.engine.draft import MEMBERS, Draft
-from shiftwork_coordinator.engine.itinerary import StageKind, leaves_service
+from shiftwork_coordinator.engine.itinerary import StageKind, comes_back, leaves_service
 from shiftwork_coordinator.engine.outcome import STOPPED, WAIT, Failed
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.status import INSTANCE_TERMINATED, CommandStatus, TargetStatus
@@ -32,7 +32,7 @@ def advance(draft: Draft, instance: str) -> None:
             fail(draft, target, outcome)
         else:
             _next(draft, target)
-    if target.status is TargetStatus.SUCCEEDED and target.role in MEMBERS:
+    if target.status is TargetStatus.SUCCEEDED and target.role in MEMBERS and comes_back(draft.stages):
         _still_in_service(draft, target)
 
 

@@ -48,6 +48,12 @@ class Ec2:
         absent = {id: "missing" for id in ids if missing and id not in states}
         return absent | {id: state for id, state in states.items() if state in LOST[1]}
 
+    async def standing(self, groups: Sequence[str]) -> Sequence[Member]:
+        """The members of these groups and their states there, those that are on their way too. EC2 is not asked."""
+        found = [group async for group in self._groups(groups)] if groups else []
+        each = [(group["AutoScalingGroupName"], row) for group in found for row in group.get("Instances", ())]
+        return [_standing(Member(row["InstanceId"], ""), name, row) for name, row in each]
+
     async def _of_groups(self, names: Sequence[str]) -> dict[str, Member]:
         groups = {group["AutoScalingGroupName"]: group async for group in self._groups(names)}
         if absent := [name for name in names if name not in groups]:

@@ -24,6 +24,10 @@ from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, TargetStatus
 
 Role = Literal["", "fleet", "original", "replacement"]
+Creator = Literal["user", "codeDeployRollback", "autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate"]
+"""Who made a deployment, in CodeDeploy's words. The middle two go to instances that an Auto Scaling group launches or
+ends, the last one to those that were launched with what is outdated now."""
+APART = frozenset({"autoscaling", "autoscalingTermination"})
 EC2_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
 
@@ -55,7 +59,7 @@ class Deployment(Row, frozen=True):
     status: DeploymentStatus = DeploymentStatus.CREATED
     platform: str = "Server"
     deployment_type: str = "IN_PLACE"
-    creator: Literal["user", "codeDeployRollback"] = "user"
+    creator: Creator = "user"
     created_by: str = ""
     description: str = ""
     ignore_stop_failures: bool = False
@@ -92,6 +96,12 @@ class Deployment(Row, frozen=True):
     parked_until: float | None = None
     parked_reason: str = ""
     parked_times: int = 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether it runs beside the group's others: to instances that are none of theirs. What is good is not its to
+        say."""
+        return self.creator in APART
 
 
 class Request(Row, frozen=True):

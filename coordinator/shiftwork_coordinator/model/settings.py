@@ -110,9 +110,15 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class AutoScaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`suspend`: processes of the Auto Scaling groups that rest while their instances are changed; the default is what
-    CodeDeploy's documentation advises."""
+    CodeDeploy's documentation advises. `launch_hook`: what they launch gets what is good before it goes into service;
+    `termination_hook`: what they end leaves its load balancers and is stopped in order first. `queue` is the ARN of one
+    of SQS that hears of both, from EventBridge, or from the hooks themselves as `queue_role_arn`."""
 
     suspend: tuple[Process, ...] = ("AZRebalance", "AlarmNotification", "ScheduledActions", "ReplaceUnhealthy")
+    launch_hook: bool = True
+    termination_hook: bool = False
+    queue: str = ""
+    queue_role_arn: str = ""
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

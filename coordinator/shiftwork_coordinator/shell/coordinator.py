@@ -36,6 +36,7 @@ from shiftwork_coordinator.ports import Clock, Sources
 from shiftwork_coordinator.shell.agents import Agents, Session
 from shiftwork_coordinator.shell.bundles import Bundles
 from shiftwork_coordinator.shell.image import Image
+from shiftwork_coordinator.shell.launching import Launches
 from shiftwork_coordinator.shell.reports import Told, installed
 from shiftwork_coordinator.shell.run import Run
 from shiftwork_coordinator.shell.upgrading import Upgrades
@@ -66,6 +67,7 @@ class Coordinator:
         self._issue, self.sources = issue, sources
         self.agents = Agents(clock, self._woken)
         self.upgrades = Upgrades(self)
+        self.launches = Launches(self)
         self.runs: dict[str, Run] = {}
         self._by_instance: dict[str, set[str]] = {}
         self._stack = AsyncExitStack()
@@ -84,6 +86,7 @@ class Coordinator:
             await self.take_up(deployment)
         await self.upgrades.start()
         self._spawn(self.upgrades.drive())
+        self._spawn(self.launches.drive())
 
     async def stop(self) -> None:
         """Ends the tasks; the rows say where everything stands."""
@@ -111,11 +114,13 @@ class Coordinator:
     def blocked_by(self, run: Run) -> str:
         """What runs, else what comes first: a rollback before what was queued, then by age."""
         mine = run.image.deployment
+        if mine.apart:
+            return ""
         coming = self._coming.get(mine.group_id, "")
         if coming not in ("", run.id):
             return coming
         others = [r.image.deployment for r in self.runs.values() if r is not run]
-        others = [d for d in others if d.group_id == mine.group_id and d.status not in ENDED]
+        others = [d for d in others if d.group_id == mine.group_id and d.status not in ENDED and not d.apart]
         earlier = [d for d in others if d.started_at is not None or _place(d) < _place(mine)]
         return min(earlier, key=_place).id if earlier else ""
 
@@ -158,6 +163,7 @@ class Coordinator:
         if deployment.rolled_back_by:
             self._coming[deployment.group_id] = deployment.rolled_back_by
             self._spawn(self._take_up_coming(deployment.group_id, deployment.rolled_back_by))
+        self.launches.wake()
         self._wake_all()
 
     def _wake_all(self) -> None:
@@ -203,6 +209,7 @@ class Coordinator:
         await amend(self.store, instance, lambda row: replace(row, **seen))
         self.agents.connect(instance, session)
         self.upgrades.connected(instance)
+        self.launches.connected()
         if not self._by_instance.get(instance):
             self._wake_all()  # somebody may be waiting for new instances
         for run_id in list(self._by_instance.get(instance, ())):

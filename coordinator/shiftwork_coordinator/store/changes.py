@@ -53,7 +53,8 @@ class Unchanged(msgspec.Struct, frozen=True):
 
 
 class NoneActive(msgspec.Struct, frozen=True):
-    """Rejects the unit when a deployment of the group has not ended. It comes before the Put of a new one."""
+    """Rejects the unit when a deployment of the group has not ended, but for those that run beside the others. It comes
+    before the Put of a new one."""
 
     group_id: str
     otherwise: str

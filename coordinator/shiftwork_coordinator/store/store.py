@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.model.config import DeploymentConfig
+from shiftwork_coordinator.model.launches import Launch, ScalingHook
 from shiftwork_coordinator.model.rows import (
     Asked,
     CommandRow,
@@ -256,6 +257,16 @@ class Store:
     async def agent_upgrade_targets(self, upgrade_id: str) -> dict[str, AgentUpgradeTarget]:
         rows = await self._many(AgentUpgradeTarget, tables.agent_upgrade_targets.c.upgrade_id == upgrade_id)
         return {row.instance: row for row in rows}
+
+    # Instances that Auto Scaling groups launch or end
+
+    async def scaling_hooks(self) -> list[ScalingHook]:
+        return await self._many(ScalingHook)
+
+    async def launches(self, group_id: str | None = None) -> list[Launch]:
+        """Of one deployment group or of all."""
+        wanted = [] if group_id is None else [tables.launches.c.group_id == group_id]
+        return await self._many(Launch, *wanted)
 
     # The rest
 

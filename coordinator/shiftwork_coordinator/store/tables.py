@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
+from shiftwork_coordinator.model import launches as launching
 from shiftwork_coordinator.model import rows, upgrades
 
 metadata = MetaData()
@@ -75,6 +76,8 @@ trusted_roles = _table("trusted_roles", _key("id"))
 packages = _table("packages", _key("version"), _key("format"), _key("machine"))
 agent_upgrades = _table("agent_upgrades", _key("id"), Column("status", String), Column("created_at", Float))
 agent_upgrade_targets = _table("agent_upgrade_targets", _key("upgrade_id"), _key("instance"))
+scaling_hooks = _table("scaling_hooks", _key("group_id"), _key("scaling_group"), _key("leaving", Boolean))
+launches = _table("launches", _key("group_id"), _key("cloud_id"), _key("leaving", Boolean))
 history = _table(
     "history",
     Column("number", Integer, primary_key=True, autoincrement=True),
@@ -133,6 +136,8 @@ STORED: dict[type, Stored] = {
     rows.Token: Stored(tokens, _fields("id")),
     rows.TrustedRole: Stored(trusted_roles, _fields("id")),
     rows.JoinRequest: Stored(join_requests, _fields("fingerprint")),
+    launching.ScalingHook: Stored(scaling_hooks, _fields("group_id", "scaling_group", "leaving")),
+    launching.Launch: Stored(launches, _fields("group_id", "cloud_id", "leaving")),
     upgrades.AgentPackage: Stored(packages, _fields("version", "format", "machine")),
     upgrades.AgentUpgrade: Stored(agent_upgrades, _fields("id", "status", "created_at")),
     upgrades.AgentUpgradeTarget: Stored(agent_upgrade_targets, _fields("upgrade_id", "instance")),

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from shiftwork_contract.errors import Conflict, ShiftworkError, Unavailable
+from shiftwork_coordinator.model.rows import Deployment
 from shiftwork_coordinator.model.status import ENDED
 from shiftwork_coordinator.store.audit import chain
 from shiftwork_coordinator.store.changes import Change, Fenced, Guard, NoneActive, Operation, Statement, operations
@@ -201,7 +202,8 @@ def _upsert(connection: Connection, table: Table) -> Any:
 def _check(connection: Connection, guard: Guard | NoneActive) -> None:
     if isinstance(guard, NoneActive):
         active = deployments.c.status.not_in([str(status) for status in ENDED])
-        if connection.execute(select(deployments.c.id).where(deployments.c.group_id == guard.group_id, active)).first():
+        found = connection.execute(select(deployments.c.body).where(deployments.c.group_id == guard.group_id, active))
+        if not all(msgspec.json.decode(body, type=Deployment).apart for body in found.scalars()):
             raise Conflict(guard.otherwise)
         return
     held = connection.execute(

@@ -20,6 +20,7 @@ from shiftwork_contract.messages import (
     FromCoordinator,
     GroupState,
     Hello,
+    HostFacts,
     Observed,
     Probe,
     RunCommand,
@@ -46,6 +47,7 @@ class Agent:
         self.ran: list[tuple[str, str]] = []
         self.commands: list[Command] = []
         self.installed = ""
+        self.host = HostFacts()
         self.alive = True
         self.seq = 0
         self.cancelled: set[str] = set()
@@ -65,7 +67,8 @@ class Agent:
 
     async def connect(self) -> None:
         self.alive = True
-        await self.world.home.connected(self.name, Hello(1, 1, "test", "boot", self.seq + 1), self)
+        hello = Hello(1, 1, "test", "boot", self.seq + 1, host=self.host)
+        await self.world.home.connected(self.name, hello, self)
 
     async def serve(self) -> None:
         while True:
