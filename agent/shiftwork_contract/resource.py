@@ -25,8 +25,18 @@ class ScalingGroup(msgspec.Struct, frozen=True, tag="autoscaling"):
     copied: bool = False
 
 
+class ExistingSets(msgspec.Struct, frozen=True, tag="existing"):
+    """Two sets of instances that stand already, of which one takes over from the other. `name` is `existing:` and the
+    deployment group's name. `groups` are the Auto Scaling groups among them, held meanwhile; `ends` are EC2's ids of
+    the originals that are terminated in the end."""
+
+    name: str
+    groups: tuple[ScalingGroup, ...] = ()
+    ends: tuple[str, ...] = ()
+
+
 Shift = FunctionShift | ServiceShift
-Resource = Shift | ScalingGroup
+Resource = Shift | ScalingGroup | ExistingSets
 
 
 def place_of(one: Resource | None) -> tuple[str, str] | None:
@@ -47,12 +57,14 @@ def reversed_resource(one: Resource, token: str) -> Resource:
         return replace(one, current=one.target, target=one.current)
     if isinstance(one, ScalingGroup):
         return replace(one, token=token)
+    if isinstance(one, ExistingSets):
+        return one
     return replace(one, current=one.target, target=one.current, original="", token=token)
 
 
 def marked(one: Resource, token: str) -> Resource:
     """With the token of its deployment, where something is made for it."""
-    return one if isinstance(one, FunctionShift) else replace(one, token=token)
+    return one if isinstance(one, FunctionShift | ExistingSets) else replace(one, token=token)
 
 
 def revision_of(resources: Iterable[Resource]) -> Revision:

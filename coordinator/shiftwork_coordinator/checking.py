@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from shiftwork_coordinator.model.parameters import refuse_declared
 from shiftwork_coordinator.model.settings import (
     ECS_HOOK_FIELDS,
     AutoScaling,
+    BlueGreen,
     GroupSettings,
     Health,
     Instances,
@@ -51,34 +52,59 @@ def check_group(home: Coordinator, name: str, settings: GroupSettings, configs: 
             raise InvalidRequest(
                 f"cannot use the group {name}: `instances` needs one of {', '.join(Instances.__struct_fields__)}"
             )
-        selectors.check(name, settings.instances)
+        for wanted in settings.selectors:
+            selectors.check(name, wanted)
         _check_blue_green(name, settings)
         _check_queue(name, settings.autoscaling)
     Balancing("check", settings, (), Agents(home.clock, lambda instance: None), home.epoch)
 
 
 def _check_blue_green(name: str, settings: GroupSettings) -> None:
-    """CodeDeploy's rules: one group, a load balancer, and nothing besides the group's instances."""
+    """CodeDeploy's rules: one group and nothing besides its instances, or two sets; and a load balancer."""
     wanted = settings.blue_green
-    if wanted is None:
-        return
-    only = replace(settings.instances, autoscaling=()) == Instances()
-    problem = ""
-    if len(settings.instances.autoscaling) != 1 or not only:
-        problem = "`instances` must name one group in `autoscaling`, and nothing else"
-    elif bool(settings.load_balancers) == bool(wanted.shift):
-        problem = "it needs either `load_balancers` or `shift`, by which traffic moves"
-    elif (wanted.green == "swap") != bool(wanted.standby):
-        problem = "`standby` belongs to `green: swap`, which needs it"
-    elif wanted.standby in settings.instances.autoscaling:
-        problem = f"`standby` must be another group than {wanted.standby}"
-    elif wanted.shift:
-        problem = _wrong_weights(wanted.shift)
-    if problem:
+    if wanted is not None and (problem := next(_wrong_of(settings, wanted), "")):
         raise InvalidRequest(
             f"cannot use the group {name} for blue/green: {problem}",
             code="InvalidBlueGreenDeploymentConfigurationException",
         )
+
+
+def _wrong_of(settings: GroupSettings, wanted: BlueGreen) -> Iterator[str]:
+    only = replace(settings.instances, autoscaling=()) == Instances()
+    if wanted.green != "existing" and (len(settings.instances.autoscaling) != 1 or not only):
+        yield "`instances` must name one group in `autoscaling`, and nothing else"
+    if wanted.green == "existing" and not settings.load_balancers:
+        yield "it needs `load_balancers`, by which traffic moves"
+    if bool(settings.load_balancers) == bool(wanted.shift):
+        yield "it needs either `load_balancers` or `shift`, by which traffic moves"
+    if (wanted.green == "swap") != bool(wanted.standby):
+        yield "`standby` belongs to `green: swap`, which needs it"
+    if wanted.standby in settings.instances.autoscaling:
+        yield f"`standby` must be another group than {wanted.standby}"
+    if wanted.shift and (problem := _wrong_weights(wanted.shift)):
+        yield problem
+    if (wanted.green == "existing") != (wanted.replacements != Instances()):
+        yield "`replacements` belongs to `green: existing`, which needs it: it selects instances as `instances` does"
+    elif wanted.green == "existing":
+        yield from _wrong_sets(settings, settings.instances, wanted.replacements)
+
+
+def _wrong_sets(settings: GroupSettings, one: Instances, other: Instances) -> Iterator[str]:
+    if one == other:
+        yield "`replacements` selects the same as `instances`; give each of the two sets a tag, or names, of its own"
+    for field in ("names", "ids", "autoscaling"):
+        if both := [value for value in getattr(one, field) if value in getattr(other, field)]:
+            yield f"{both[0]} stands in `{field}` of `instances` and of `replacements`; keep it in one of them"
+    if settings.originals.then != "terminate":
+        return
+    for wanted in settings.selectors:
+        if wanted.autoscaling:
+            yield (
+                f"`originals.then: terminate` is not for instances of the Auto Scaling group {wanted.autoscaling[0]},"
+                " which would launch others; keep them, or use `green: swap`, which empties the group"
+            )
+        if wanted.tags or wanted.names:
+            yield "`originals.then: terminate` is for instances that `ids` or `ec2_tags` select; keep the others"
 
 
 def _check_queue(name: str, settings: AutoScaling) -> None:
@@ -188,10 +214,14 @@ def _routes(pair: Pair) -> list[str]:
 
 def _refuse_of_services(name: str, settings: GroupSettings) -> None:
     default = GroupSettings()
-    given = [field for field in ("ecs", "ready", "originals") if getattr(settings, field) != getattr(default, field)]
+    foreign = ("ecs",) if settings.blue_green else ("ecs", "ready", "originals")
+    given = [field for field in foreign if getattr(settings, field) != getattr(default, field)]
     given += [f"hooks.{field}" for field in ECS_HOOK_FIELDS if getattr(settings.hooks, field)]
     if given:
-        raise InvalidRequest(f"cannot use the group {name}: {', '.join(given)} belong to platform ECS")
+        raise InvalidRequest(
+            f"cannot use the group {name}: {', '.join(given)} belong to platform ECS"
+            + ("" if settings.platform != "Server" or settings.blue_green else " or to `blue_green`")
+        )
 
 
 _AT_MOST = {"max_memory_percent": " and at most 100"}

@@ -124,9 +124,9 @@ def stopped_target(deployment: Deployment, name: str, cloud_id: str, address: st
     return replace(row, left_at=at, completed_at=at, **failed)
 
 
-def targets_of(deployment: Deployment, instances: Iterable[Instance]) -> list[Target]:
-    """In blue/green they are the originals."""
-    role: Role = "original" if deployment.deployment_type == "BLUE_GREEN" else ""
+def targets_of(deployment: Deployment, instances: Iterable[Instance], role: Role = "") -> list[Target]:
+    """In blue/green they are the originals, where nothing else is said."""
+    role = role or ("original" if deployment.deployment_type == "BLUE_GREEN" else "")
     return [Target(deployment.id, i.name, i.address, i.cloud_id, role, look=first_look(deployment)) for i in instances]
 
 

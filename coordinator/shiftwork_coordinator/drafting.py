@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from shiftwork_contract.appspec import appspec_name
-from shiftwork_contract.errors import InvalidRequest, Unavailable
+from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.place import parse_place
 from shiftwork_contract.resource import Resource, revision_of
 from shiftwork_contract.revision import Revision, Signed, parse_reference
 from shiftwork_contract.statement import fitting
-from shiftwork_coordinator import fleets, functions, services
+from shiftwork_coordinator import functions, members, services
 from shiftwork_coordinator.creation import (
     DEFAULTS,
     config_named,
     effective_config,
-    matching,
     new_id,
     no_instances,
     of_resources,
@@ -32,20 +30,16 @@ from shiftwork_coordinator.creation import (
     stopped_target,
     targets_of,
 )
-from shiftwork_coordinator.engine.batches import natural
-from shiftwork_coordinator.fleets.choosing import Chosen, tied
+from shiftwork_coordinator.fleets.choosing import Chosen
 from shiftwork_coordinator.functions import FunctionWanted
 from shiftwork_coordinator.model.config import DeploymentConfig, Platform
 from shiftwork_coordinator.model.parameters import Value, values
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Target
 from shiftwork_coordinator.model.settings import Alarms, GroupSettings
-from shiftwork_coordinator.scaling_groups import asked_for, fleet_targets, oriented, standing
+from shiftwork_coordinator.scaling_groups import fleet_targets, standing
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.shifters import weighing
 
 FileExists = Literal["DISALLOW", "OVERWRITE", "RETAIN"]
-RESOLVE_LIMIT = 60.0
-"""Seconds for all pages of EC2's answers together."""
 OUTSIDE = ("s3:", "github:")
 """Of references to places that the coordinator has to look into."""
 
@@ -131,10 +125,8 @@ async def drafted(
         deployment = of_resources(row, resources, hooks)
         return Drafted(deployment, resource_targets(deployment, resources), group)
     everybody = await home.store.instances()
-    fleet = await _fleet(group, everybody)
-    settings = oriented(group.settings, {m.group for m in fleet.members.values()})
-    group = replace(group, settings=await weighing.oriented(settings))
-    instances = _union(matching(everybody, group.settings.instances), fleet)
+    meant = await members.meant(home, group, everybody)
+    group, instances, fleet = replace(group, settings=meant.settings), meant.instances, meant.fleet
     if not instances:
         raise no_instances(group, everybody)
     total = len(instances) + len(fleet.stopped)
@@ -144,29 +136,10 @@ async def drafted(
     deployment = await _row(home, asked, who, group, config, revision)
     addresses = {row.name: row.address for row in everybody}
     stopped = [stopped_target(deployment, name, m.id, addresses.get(name, "")) for name, m in fleet.stopped.items()]
-    targets = [*targets_of(deployment, instances), *stopped, *fleet_targets(deployment)]
-    return Drafted(deployment, targets, group, instances, fleet)
-
-
-async def _fleet(group: Group, everybody: Sequence[Instance]) -> Chosen:
-    wanted, where = asked_for(group.settings), f"{group.application}/{group.name}"
-    if not wanted.in_ec2:
-        return Chosen()
-    try:
-        async with asyncio.timeout(RESOLVE_LIMIT):
-            members = await fleets.connect(group.settings.aws).members(wanted)
-    except TimeoutError:
-        raise Unavailable(
-            f"cannot deploy to {where}: EC2 did not tell its instances within {RESOLVE_LIMIT:g} s"
-        ) from None
-    found = tied(where, members, everybody)
-    return found if group.settings.blue_green is None else replace(found, stopped={})
-
-
-def _union(joined: Iterable[Instance], fleet: Chosen) -> list[Instance]:
-    """Each once, in natural order; those that stand still are targets of another kind."""
-    each = {row.name: row for row in (*joined, *fleet.instances) if row.name not in fleet.stopped}
-    return sorted(each.values(), key=lambda row: natural(row.name))
+    others = targets_of(deployment, meant.replacements, "replacement")
+    groups = fleet_targets(deployment, meant.ends)
+    targets = [*targets_of(deployment, instances), *others, *stopped, *groups]
+    return Drafted(deployment, targets, group, [*instances, *meant.replacements], fleet)
 
 
 async def _row(

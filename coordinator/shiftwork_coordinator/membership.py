@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from shiftwork_contract.errors import Conflict, InvalidRequest
 from shiftwork_coordinator.creation import matching
 from shiftwork_coordinator.model.rows import Group, Instance
+from shiftwork_coordinator.model.settings import Instances
 from shiftwork_coordinator.store import Store
 
 
@@ -23,11 +24,22 @@ async def group_named(store: Store, name: str) -> Group:
 
 
 def tags_into(group: Group, tags: Mapping[str, str], name: str) -> dict[str, str]:
-    """`tags` and what the group's selector wants besides. `name` is empty for instances that are not named yet.
+    """`tags` and what the group's selector wants besides; of two, the first that they fit. `name` is empty for
+    instances that are not named yet.
 
     Raises InvalidRequest where that leaves a choice, or an instance with these would not be in the group.
     """
-    wanted, full = group.settings.instances, f"{group.application}/{group.name}"
+    refused: InvalidRequest | None = None
+    for wanted in group.settings.selectors:
+        try:
+            return _into(f"{group.application}/{group.name}", wanted, tags, name)
+        except InvalidRequest as err:
+            refused = refused or err
+    assert refused is not None
+    raise refused
+
+
+def _into(full: str, wanted: Instances, tags: Mapping[str, str], name: str) -> dict[str, str]:
     if name in wanted.names or not wanted.tags:
         if name and name not in wanted.names:
             raise InvalidRequest(
@@ -48,10 +60,11 @@ def tags_into(group: Group, tags: Mapping[str, str], name: str) -> dict[str, str
 
 def check_lands(group: Group, name: str, tags: Mapping[str, str]) -> None:
     """Raises Conflict when an instance with this name and these tags would not be in the group, as it is now."""
-    wanted = group.settings.instances
-    if not matching([Instance(name, tags=dict(tags))], wanted):
-        selects = [f"{key}={'|'.join(values)}" for key, values in wanted.tags.items()]
+    selectors = group.settings.selectors
+    if not any(matching([Instance(name, tags=dict(tags))], wanted) for wanted in selectors):
+        selects = [f"{key}={'|'.join(values)}" for wanted in selectors for key, values in wanted.tags.items()]
+        names = [named for wanted in selectors for named in wanted.names]
         raise Conflict(
             f"cannot join as {name!r}: the token is for the group {group.application}/{group.name}, which has"
-            f" {', '.join([*selects, *wanted.names])}; choose a name of these, or make another token"
+            f" {', '.join([*selects, *names])}; choose a name of these, or make another token"
         )

@@ -13,12 +13,12 @@ from shiftwork_coordinator.engine.itinerary import events_of
 from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.config import AllAtOnce
 from shiftwork_coordinator.model.rows import Deployment, Group, Instance, Request, Target
-from shiftwork_coordinator.model.snapshot import Snapshot, TrafficSeen
+from shiftwork_coordinator.model.snapshot import Snapshot
 from shiftwork_coordinator.model.status import DECIDED
 from shiftwork_coordinator.ports import Member, Problem
 from shiftwork_coordinator.shell.balancing import Balancing
 from shiftwork_coordinator.shell.coordinator import Coordinator
-from shiftwork_coordinator.shell.observe import CALL_LIMIT, TrafficObserver
+from shiftwork_coordinator.shell.observe import CALL_LIMIT
 from shiftwork_coordinator.shell.watch_alarms import AlarmObserver
 
 
@@ -65,18 +65,11 @@ async def _snapshot(
         epoch=home.epoch,
         request=Request(deployment.id),
         agents={name: home.agents.seen(name, deployment.group_id) for name in targets},
-        traffic=await _seen_now(home, balancing),
+        traffic=await balancing.seen_now(home.clock),
         installed=await home.store.installed(deployment.group_id),
         health={name: row.healthy for name, row in health.items()},
         balancers=tuple(b.name for b in balancing.balancers),
     )
-
-
-async def _seen_now(home: Coordinator, balancing: Balancing) -> dict[str, tuple[TrafficSeen, ...]]:
-    observer = TrafficObserver(balancing.balancers, balancing.servers, home.clock, lambda: False, lambda: None)
-    for balancer in balancing.balancers:
-        await observer.ask(balancer)
-    return dict(observer.seen)
 
 
 def _balancing(home: Coordinator, found: Drafted) -> Balancing:
@@ -116,6 +109,7 @@ def _instances(found: Drafted) -> list[dict[str, str]]:
     return [
         {
             "instance": target.instance,
+            "role": target.role,
             "instanceId": target.cloud_id,
             "zone": (member := members.get(target.instance, unknown)).zone or _zone(joined.get(target.instance)),
             "autoScalingGroup": member.group,

@@ -171,6 +171,10 @@ class Fleets(Protocol):
         """Those of these instances that do not run, or not for long, with EC2's state; with `missing` also those that
         EC2 does not know (any more), as "missing". Raises like `members`."""
 
+    async def terminate(self, ids: Sequence[str]) -> None:
+        """Ask that these instances end, for good. What is gone already is fine. Raises Unavailable or
+        InvalidRequest."""
+
 
 class ScalingHooks(Protocol):
     """Lifecycle hooks of Auto Scaling groups, in one account and region. All raise like `Fleets.members`."""

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 
 from msgspec.structs import replace
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_contract.resource import ScalingGroup
+from shiftwork_contract.resource import ExistingSets, Resource, ScalingGroup
 from shiftwork_coordinator.creation import first_look
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Deployment, Group, Target
 from shiftwork_coordinator.model.settings import GroupSettings, Instances
 
 
-def fleet_targets(deployment: Deployment) -> list[Target]:
-    """The Auto Scaling groups that are held while their instances are changed, or whose place another one takes."""
-    look = first_look(deployment)
-    return [Target(deployment.id, one.name, role="fleet", resource=one, look=look) for one in _groups(deployment)]
+def fleet_targets(deployment: Deployment, ends: Sequence[str] = ()) -> list[Target]:
+    """The Auto Scaling groups that are held while their instances are changed, or whose place another one takes; or two
+    sets of instances that take turns, of which `ends` are terminated in the end."""
+    look, settings = first_look(deployment), deployment.settings
+    groups: Sequence[Resource] = _groups(deployment)
+    if len(settings.selectors) > 1:
+        names = [name for wanted in settings.selectors for name in wanted.autoscaling]
+        groups = [ExistingSets(f"existing:{deployment.group}", tuple(_held(deployment, names)), tuple(ends))]
+    return [Target(deployment.id, one.name, role="fleet", resource=one, look=look) for one in groups]
+
+
+def _held(deployment: Deployment, names: Iterable[str]) -> list[ScalingGroup]:
+    rest = deployment.settings.autoscaling.suspend
+    return [ScalingGroup(f"autoscaling:{name}", name, deployment.id) for name in names if rest]
 
 
 def _groups(deployment: Deployment) -> list[ScalingGroup]:
     settings = deployment.settings
     names = settings.instances.autoscaling
     if settings.blue_green is None:
-        return [ScalingGroup(f"autoscaling:{n}", n, deployment.id) for n in names if settings.autoscaling.suspend]
+        return _held(deployment, names)
     copied = settings.blue_green.green == "copy"
     replacement = copy_name(deployment) if copied else settings.blue_green.standby
     return [ScalingGroup(f"autoscaling:{n}", n, deployment.id, replacement, copied) for n in names]

@@ -231,6 +231,12 @@ class MemoryFleets:
         states = {id: self.machines[id].state if id in self.machines else "missing" for id in ids}
         return {id: state for id, state in states.items() if state != "running" and (missing or state != "missing")}
 
+    async def terminate(self, ids: Sequence[str]) -> None:
+        self._ask()
+        for id in ids:
+            if id in self.machines:
+                self.machines[id].state = "shutting-down"
+
     def _ask(self) -> None:
         self.asked += 1
         if self.unreachable:

@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shiftwork_contract.appspec_ecs import Pair
 from shiftwork_contract.revision import Revision
@@ -21,6 +22,7 @@ from shiftwork_coordinator.model.settings import (
     FunctionHooks,
     GroupSettings,
     Instances,
+    Originals,
     Weights,
 )
 from shiftwork_coordinator.scaling_groups import copy_name
@@ -123,6 +125,21 @@ def test_weights_of_a_listener_or_of_a_rule() -> None:
         assert found["elasticloadbalancing:RegisterTargets"] == list(groups)
         assert {key: arns for key, arns in found.items() if ":Modify" in key} == {action: [arn]}
         assert found["elasticloadbalancing:DescribeListeners"] == "*"
+
+
+def test_two_sets_that_stand_already() -> None:
+    one, other = Instances(ec2_tags={"Color": ["blue"]}), Instances(ec2_tags={"Color": ["green"]})
+    kept = GroupSettings(one, blue_green=BlueGreen("existing", "", other), aws=HERE)
+    assert set(allowed(own(kept))) == {"ec2:DescribeInstances"}
+    policy = own(replace(kept, originals=Originals(then="terminate")))
+    found = allowed(policy)
+    assert found["ec2:TerminateInstances"] == [f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/*"]
+    assert any("ec2:ResourceTag" in note for note in policy.notes)
+    groups = [Instances(autoscaling=(name,)) for name in ("web-a", "web-b")]
+    found = allowed(own(GroupSettings(groups[0], blue_green=BlueGreen("existing", "", groups[1]), aws=HERE)))
+    prefix = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/"
+    assert found["autoscaling:SuspendProcesses"] == [f"{prefix}web-a", f"{prefix}web-b"]
+    assert "autoscaling:PutLifecycleHook" not in found
 
 
 def test_copies_are_called_as_the_policy_says() -> None:

@@ -14,6 +14,7 @@ from shiftwork_coordinator.model.parameters import Parameter
 from shiftwork_coordinator.model.settings import (
     Alarms,
     Aws,
+    BlueGreen,
     ConfigSettings,
     Ecs,
     FunctionHooks,
@@ -30,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 NESTED = {
     "instances": Instances,
     "aws": Aws,
+    "blue_green": BlueGreen,
     "hooks": FunctionHooks,
     "alarms": Alarms,
     "quiet": Quiet,

@@ -20,7 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "alarms/": ("alarms",),
     "balancers/elb.py": ("elb",),
     "balancers/elbv2": ("elbv2",),
-    "fleets/": ("ec2", "autoscaling", "autoscaling.hooks", "autoscaling.queue"),
+    "fleets/": ("ec2", "ec2.terminate", "autoscaling", "autoscaling.hooks", "autoscaling.queue"),
     "functions.py": ("lambda", "code"),
     "notify/": ("triggers",),
     "shifters/autoscaling": ("autoscaling", "autoscaling.suspend"),
@@ -100,9 +100,9 @@ def test_every_operation_that_is_listed_is_called() -> None:
 def test_an_operation_that_is_not_listed_is_found() -> None:
     assert unlisted("shifters/ecs.py", 'await ask("ecs", "delete_service", cluster=c)') == {"delete_service"}
     assert unlisted("sources/s3.py", 'import boto3\nboto3.client("s3").put_object()') == {"put_object"}
-    assert unlisted("fleets/ec2.py", 'operation = "terminate_instances"') == {"terminate_instances"}
+    assert unlisted("fleets/ec2.py", 'operation = "stop_instances"') == {"stop_instances"}
     assert unlisted("balancers/elbv2.py", 'await ask("elbv2", "register_targets")') == set()
     assert unlisted("balancers/elb.py", 'await ask("elbv2", "register_targets")') == {"register_targets"}
-    joined = 'await ask("ec2", f"terminate_{what}"); what = "instances"'
-    assert unlisted("fleets/ec2.py", joined) == {"terminate_instances"}
+    joined = 'await ask("ec2", f"stop_{what}"); what = "instances"'
+    assert unlisted("fleets/ec2.py", joined) == {"stop_instances"}
     assert unlisted("new.py", 'await ask("elbv2", "register_targets")') == {"register_targets"}

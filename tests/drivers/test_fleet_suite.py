@@ -190,6 +190,15 @@ async def test_all_ways_are_one_union_and_the_terminated_are_not_meant_by_tags(w
     assert running == {tagged, named, scaled}
 
 
+async def test_what_is_terminated_ends_and_nothing_else_also_when_some_has_ended_before(world: World) -> None:
+    there, gone, ends = world.launch({}, {}, {})
+    world.set(gone, "terminated")
+    for _ in range(2):
+        await world.fleets.terminate([gone, ends, UNKNOWN])
+    told = await world.fleets.lost([there, ends])
+    assert told.keys() == {ends} and told[ends] in ("shutting-down", "terminated")
+
+
 async def test_what_does_not_run_any_more_is_told_with_its_state(world: World) -> None:
     there, stopped, gone = world.launch({}, {}, {})
     world.set(stopped, "stopped")

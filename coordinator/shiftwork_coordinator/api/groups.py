@@ -42,6 +42,7 @@ async def group(request: web.Request) -> web.Response:
         )
     agents = services(request).home.agents
     installed, health = await store.installed(row.id), await store.health(row.id)
+    joined = await store.instances()
     instances = [
         {
             "instance": instance.name,
@@ -50,7 +51,8 @@ async def group(request: web.Request) -> web.Response:
             "connected": agents.connected(instance.name),
             "lastSeen": agents.seen(instance.name).last_seen or instance.last_seen,
         }
-        for instance in matching(await store.instances(), row.settings.instances)
+        for wanted in row.settings.selectors
+        for instance in matching(joined, wanted)
     ]
     return reply(
         {

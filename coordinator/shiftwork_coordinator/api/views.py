@@ -93,7 +93,7 @@ def _overview(targets: Mapping[str, Target]) -> dict[str, int]:
 
 def _batches(row: Deployment, targets: Mapping[str, Target]) -> int:
     """Batches so far and those still to come, if each takes as many as the floor allows."""
-    waiting = sum(t.status is TargetStatus.PENDING for t in targets.values())
+    waiting = sum(t.status is TargetStatus.PENDING and not t.role for t in targets.values())
     size = max(1, len(targets) - row.floor)
     return row.batch + -(-waiting // size)
 

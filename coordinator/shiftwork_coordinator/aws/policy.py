@@ -31,6 +31,12 @@ TEMPLATES = (
 )
 
 
+ENDED = (
+    "originals that are terminated are chosen by their tags: narrow ec2:TerminateInstances to these by a Condition on"
+    " ec2:ResourceTag"
+)
+
+
 class Use(msgspec.Struct, frozen=True):
     """A feature that somebody uses as `role`; `resources` are ARNs by kind."""
 
@@ -83,11 +89,13 @@ def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iter
     """What one group uses."""
     at, role = Place(account, group.aws.region or ANY), group.aws.role_arn
     yield from _balancers(group, account)
-    if group.instances.in_ec2:
+    if any(wanted.in_ec2 for wanted in group.selectors):
         yield Use("ec2", role)
-    if group.instances.autoscaling:
+    if any(wanted.autoscaling for wanted in group.selectors):
         yield Use("autoscaling", role)
         yield from _scaling(group, at)
+    if len(group.selectors) > 1 and group.originals.then == "terminate":
+        yield Use("ec2.terminate", role, {"instance": (at.arn("ec2", "instance/*"),)}, (ENDED,))
     if group.ecs is not None:
         yield _service(group, at)
     if group.platform == "Lambda":
@@ -106,9 +114,9 @@ def used(group: GroupSettings, account: str = ANY, *, sam: bool = False) -> Iter
 
 
 def _scaling(group: GroupSettings, at: Place) -> Iterator[Use]:
-    role, names = group.aws.role_arn, group.instances.autoscaling
+    role, names = group.aws.role_arn, [name for wanted in group.selectors for name in wanted.autoscaling]
     yield from _hooks(group, at)
-    if group.blue_green is None:
+    if group.blue_green is None or group.blue_green.green == "existing":
         if group.autoscaling.suspend:
             yield Use("autoscaling.suspend", role, _named(at, names))
         return
@@ -126,7 +134,7 @@ def _scaling(group: GroupSettings, at: Place) -> Iterator[Use]:
 
 def _hooks(group: GroupSettings, at: Place) -> Iterator[Use]:
     role, settings, both = group.aws.role_arn, group.autoscaling, group.blue_green
-    if not (settings.launch_hook or settings.termination_hook):
+    if len(group.selectors) > 1 or not (settings.launch_hook or settings.termination_hook):
         return
     names = [*group.instances.autoscaling]
     if both is not None:

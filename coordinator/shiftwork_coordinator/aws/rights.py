@@ -55,6 +55,7 @@ FEATURES: Mapping[str, tuple[Right, ...]] = {
         *_all("elb", ANY, "describe_load_balancers", "describe_load_balancer_attributes", "describe_instance_health"),
     ),
     "ec2": _all("ec2", ANY, "describe_instances"),
+    "ec2.terminate": _all("ec2", "instance", "terminate_instances"),
     "autoscaling": _all("autoscaling", ANY, "describe_auto_scaling_groups"),
     "autoscaling.suspend": (
         *_all("autoscaling", "autoScalingGroup", "suspend_processes", "resume_processes"),

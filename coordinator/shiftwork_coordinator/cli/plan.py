@@ -49,6 +49,7 @@ def plan(
     else:
         _heading(told)
         _signature(told)
+        _sides(_list(told, "instances"))
         _members(_list(told, "instances"))
         _batches(_list(told, "batches"))
         _steps(_list(told, "steps"))
@@ -80,6 +81,18 @@ def _signature(told: Told) -> None:
         from shiftwork_contract.statement import Facts, line
 
         click.echo(line(msgspec.convert(told["signed"], Facts)))
+
+
+def _sides(instances: list[Any]) -> None:
+    """Which of two sets that stand already takes over from which."""
+    from shiftwork_coordinator.cli.output import clean
+
+    sides: dict[str, list[str]] = {"original": [], "replacement": []}
+    for known in filter(lambda each: isinstance(each, dict) and each.get("role") in sides, instances):
+        sides[known["role"]].append(str(known.get("instance", "")))
+    if sides["replacement"]:
+        for role, names in sides.items():
+            click.echo(clean(f"{role}s: {', '.join(names)}"))
 
 
 def _members(instances: list[Any]) -> None:

@@ -1,9 +1,9 @@
-"""New instances take over from the original ones, and give everything back when something fails.
+"""Other instances take over from the original ones, and give everything back when something fails.
 
-The replacements are installed while the originals serve, come into traffic, and only then do the originals leave it,
-all at once. On the way back the originals serve again before a replacement leaves: at no moment is there nobody. Where
-weights move the traffic, the replacements come in at weight 0, the weights rise before the originals leave, and are
-given back before a replacement leaves.
+The replacements are installed, out of traffic, while the originals serve, come into traffic, and only then do the
+originals leave it, all at once. On the way back the originals serve again before a replacement leaves: at no moment is
+there nobody. Where weights move the traffic, the replacements come in at weight 0, the weights rise before the
+originals leave, and are given back before a replacement leaves.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from shiftwork_coordinator.model.status import DECIDED, TargetStatus
 
 
 def enlist(draft: Draft, fleet: Target) -> Outcome:
-    """The replacement's instances become targets as soon as it has all of them and all of their agents have joined."""
+    """New replacements become targets as soon as there are all of them and all of their agents have joined. Those that
+    stand already are targets, and come under way when they are proven out of traffic."""
     if draft.stopping or draft.halted:
         return STOPPED
+    if draft.with_role("replacement"):
+        return _take(draft, fleet, [t for t in draft.with_role("replacement") if t.status is TargetStatus.PENDING])
     seen = draft.snapshot.shifted.get(fleet.instance)
     whole = seen is not None and seen.asked_at >= fleet.stage_since and Arrangement.PROVISIONED in seen.holds
     ids = seen.members if seen is not None and whole else ()
@@ -48,8 +51,55 @@ def _enlist(draft: Draft, found: list[Joined]) -> None:
                 stage_since=draft.now, batch=1, look=look, left_at=draft.now, started_at=draft.now,
             )
         )  # fmt: skip
+    _begin(draft, [one.instance for one in found])
+
+
+def _begin(draft: Draft, names: list[str]) -> None:
     draft.update(batch=1)
-    draft.tell("batch", number=1, targets=[one.instance for one in found], inService=draft.in_service())
+    draft.tell("batch", number=1, targets=names, inService=draft.in_service())
+
+
+def _take(draft: Draft, fleet: Target, found: list[Target]) -> Outcome:
+    for target in found:
+        if target.traffic != "out":
+            draft.set(target, traffic="out", traffic_since=draft.now)
+    for target in found:
+        if why := _in_traffic(draft, draft.targets[target.instance]):
+            return _not_out(draft, fleet, target, why)
+    for target in found:
+        under_way = {"status": TargetStatus.IN_PROGRESS, "batch": 1, "stage_since": draft.now, "started_at": draft.now}
+        draft.leave_service(draft.targets[target.instance], **under_way)
+    _begin(draft, [target.instance for target in found])
+    return DONE
+
+
+def _in_traffic(draft: Draft, target: Target) -> str:
+    """Why it is not proven to get no requests, or to serve none as far as balancers count; empty when it is. When the
+    deployment was created it was not in service, so of connections that agents see nothing has to be known."""
+    asked_at = traffic.asked_since(draft, target)
+    if asked_at is None:
+        return traffic.ask_error(draft, target) or "the balancers are asked to take it out"
+    seen = traffic.readings_since(draft, target, asked_at)
+    if why := traffic.not_out(draft, target, seen):
+        return why
+    counted = {name: one for name, one in seen.items() if one.last.in_flight is not None}
+    quiet = draft.deployment.settings.quiet
+    waited = quiet.then == "proceed" and draft.now >= target.traffic_since + quiet.at_most
+    return "" if waited else traffic.not_quiet(draft, target, counted, asked_at)[0]
+
+
+def _not_out(draft: Draft, fleet: Target, target: Target, why: str) -> Outcome:
+    asked_at = traffic.asked_since(draft, target) or draft.now
+    limit = draft.limits.block_within + draft.deployment.settings.quiet.at_most
+    limit += traffic.own_time(traffic.readings_since(draft, target, asked_at))
+    until = fleet.stage_since + limit
+    if draft.now >= until:
+        return Failed(
+            "BLOCK_TRAFFIC", f"{target.instance} is to be changed, and not out of traffic in {limit:g} s: {why}"
+        )
+    draft.wait("BLOCK", f"to be changed, it must be out of traffic: {why}", target.instance, since=fleet.stage_since,
+               until=until)  # fmt: skip
+    return WAIT
 
 
 def follow(draft: Draft, fleet: Target) -> Outcome:
@@ -140,7 +190,11 @@ def _serves(draft: Draft, target: Target) -> bool:
 
 def idle(draft: Draft) -> bool:
     """Whether no replacement is in traffic, or serves a request yet."""
-    return all(_idle(draft, target) for target in draft.with_role("replacement"))
+    return all(_idle(draft, target) for target in draft.with_role("replacement") if _was_let_in(draft, target))
+
+
+def _was_let_in(draft: Draft, target: Target) -> bool:
+    return any(stage.kind is StageKind.ALLOW for stage in draft.stages_of(target)[: target.stage + 1])
 
 
 def _idle(draft: Draft, target: Target) -> bool:

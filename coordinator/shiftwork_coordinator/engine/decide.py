@@ -167,7 +167,7 @@ def _skip(draft: Draft, target: Target) -> None:
 
 
 def _start_next(draft: Draft) -> None:
-    pending = draft.with_status(T.PENDING)
+    pending = [target for target in draft.with_status(T.PENDING) if not target.role]
     if draft.halted or not pending or not holding.held(draft) or not _gate_open(draft):
         return
     candidates = [_candidate(draft, target) for target in pending]

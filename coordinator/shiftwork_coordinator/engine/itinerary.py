@@ -21,7 +21,7 @@ class StageKind(StrEnum):
     and proven quiet. ALLOW: back into traffic and proven healthy. SETTLE: healthy by the group's own check.
     READY: the replacement can take traffic. INVOKE: a hook function answers. SHIFT: traffic moves by weights.
     ARRANGE: original and replacement come to stand as `wanted`. HOLD: a wait that a person may end. FOLLOW: all
-    instances are decided, or as far as the stage says. ENLIST: new instances become targets. GATE: the group lets on.
+    instances are decided, or as far as the stage says. ENLIST: replacements come under way. GATE: the group lets on.
     """
 
     PREPARE = "prepare"

@@ -133,9 +133,10 @@ def validated(draft: Draft, target: Target) -> bool:
 
 
 def settle_traffic(draft: Draft, target: Target, *, touched: bool) -> None:
-    """Back into traffic only what nothing has touched, or what passed ValidateService and was taken back already."""
+    """Back into traffic only what nothing has touched, or what passed ValidateService and was taken back already; a
+    replacement that never served is nobody's to take back."""
     shift.settle_weight(draft, target)
-    if not target.traffic or target.kept_out:
+    if not target.traffic or target.kept_out or (target.role == "replacement" and target.traffic == "out"):
         return
     safe = not touched or (validated(draft, target) and target.error_code != "HEALTH_CHECK")
     wanted = "in" if safe else "out"

@@ -54,6 +54,11 @@ class Ec2:
         each = [(group["AutoScalingGroupName"], row) for group in found for row in group.get("Instances", ())]
         return [_standing(Member(row["InstanceId"], ""), name, row) for name, row in each]
 
+    async def terminate(self, ids: Sequence[str]) -> None:
+        there = [row["InstanceId"] for row in await self._of_ids(ids, THERE)]
+        for each in (there[n : n + PAGE] for n in range(0, len(there), PAGE)):
+            await call("ec2", "terminate_instances", self._at, READ_LIMIT, 1, InstanceIds=each)
+
     async def _of_groups(self, names: Sequence[str]) -> dict[str, Member]:
         groups = {group["AutoScalingGroupName"]: group async for group in self._groups(names)}
         if absent := [name for name in names if name not in groups]:

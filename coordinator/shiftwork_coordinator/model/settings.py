@@ -131,13 +131,15 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BlueGreen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New instances take over from those of the one group in `instances.autoscaling`: of a `copy` of it, or of
-    `standby`, a second group which stands at size 0 and swaps with it at each deployment. With `shift` by weights,
-    and else as instances come into `load_balancers` and leave them."""
+    """Other instances take over from those in `instances`. New ones, where that is one Auto Scaling group: of a `copy`
+    of it, or of `standby`, a second group which stands at size 0 and swaps with it at each deployment. Or `existing`
+    ones, `replacements`: two sets of instances that stand already take turns. With `shift` by weights, and else as
+    instances come into `load_balancers` and leave them."""
 
-    green: Literal["copy", "swap"] = "copy"
+    green: Literal["copy", "swap", "existing"] = "copy"
     standby: str = ""
     shift: Weights | None = None
+    replacements: Instances = Instances()
 
 
 class FunctionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,10 +183,11 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Originals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """After traffic has moved: how long the originals stay, and what becomes of them then."""
+    """After traffic has moved: how long the originals stay, and what becomes of them then; None: those that stood
+    already before are kept, others are terminated."""
 
     keep_for: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    then: Literal["terminate", "keep"] = "terminate"
+    then: Literal["terminate", "keep"] | None = None
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -240,6 +243,12 @@ class GroupSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def weights(self) -> Weights | None:
         """By which the traffic of instances is moved, where that is wanted."""
         return self.blue_green.shift if self.blue_green else None
+
+    @property
+    def selectors(self) -> tuple[Instances, ...]:
+        """Who is in the group: of two sets that take turns, both, the original first."""
+        existing = self.blue_green is not None and self.blue_green.green == "existing"
+        return (self.instances, self.blue_green.replacements) if self.blue_green and existing else (self.instances,)
 
 
 def health_for(settings: GroupSettings, instance: str, address: str) -> HealthCheck | None:

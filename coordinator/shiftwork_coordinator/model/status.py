@@ -45,6 +45,8 @@ class CommandStatus(StrEnum):
 
 INSTANCE_STOPPED, INSTANCE_TERMINATED = "INSTANCE_STOPPED", "INSTANCE_TERMINATED"
 """The codes of a target whose instance does not run: for now, or for good."""
+FOR_GOOD = frozenset({"shutting-down", "terminated", "missing"})
+"""What EC2 says of an instance that does not come back; "missing" where it does not know it any more."""
 D, T, C = DeploymentStatus, TargetStatus, CommandStatus
 
 DEPLOYMENT_MOVES: Mapping[DeploymentStatus, frozenset[DeploymentStatus]] = {

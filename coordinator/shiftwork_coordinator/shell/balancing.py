@@ -11,9 +11,10 @@ from shiftwork_coordinator.balancers.gate import GatePoint
 from shiftwork_coordinator.balancers.sides import Sides
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.settings import GroupSettings, health_for
-from shiftwork_coordinator.ports import LoadBalancer, Server
+from shiftwork_coordinator.model.snapshot import TrafficSeen
+from shiftwork_coordinator.ports import Clock, LoadBalancer, Server
 from shiftwork_coordinator.shell.agents import Agents, GroupGates
-from shiftwork_coordinator.shell.observe import Balancer
+from shiftwork_coordinator.shell.observe import Balancer, TrafficObserver
 
 
 class Balancing:
@@ -68,6 +69,13 @@ class Balancing:
     @property
     def has_gate(self) -> bool:
         return self._point is not None
+
+    async def seen_now(self, clock: Clock) -> dict[str, tuple[TrafficSeen, ...]]:
+        """One reading of everything, by instance."""
+        observer = TrafficObserver(self.balancers, self.servers, clock, lambda: False, lambda: None)
+        for balancer in self.balancers:
+            await observer.ask(balancer)
+        return dict(observer.seen)
 
     async def close(self) -> None:
         for balancer in self.balancers:

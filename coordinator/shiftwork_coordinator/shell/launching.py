@@ -251,9 +251,12 @@ class Launches:
 
 
 def wants_hooks(group: Group) -> bool:
+    """Not for two sets that take turns: what the one that is out of traffic launches would come into it."""
     settings = group.settings
-    return bool(settings.instances.autoscaling) and (
-        settings.autoscaling.launch_hook or settings.autoscaling.termination_hook
+    return (
+        len(settings.selectors) == 1
+        and bool(settings.instances.autoscaling)
+        and (settings.autoscaling.launch_hook or settings.autoscaling.termination_hook)
     )
 
 

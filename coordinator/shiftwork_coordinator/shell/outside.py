@@ -67,9 +67,9 @@ class Outside:
 def _fleet(run: Run) -> FleetObserver | None:
     """Where a group's selectors name what EC2 has. Joined instances may be elsewhere, and EC2 not know them."""
     settings = run.image.deployment.settings
-    if not settings.instances.in_ec2:
+    if not any(wanted.in_ec2 for wanted in settings.selectors):
         return None
-    only_there = not settings.instances.tags and not settings.instances.names
+    only_there = not any(wanted.tags or wanted.names for wanted in settings.selectors)
 
     def ids() -> dict[str, str]:
         return {name: target.cloud_id for name, target in run.image.targets.items() if target.cloud_id}

@@ -116,6 +116,8 @@ class Run:
     def _moves(self, target: Target) -> bool:
         """Whether it is on its way out of traffic or into it."""
         stages = stages_of(self.image.deployment, target.role)
+        if target.status is TargetStatus.PENDING:
+            return bool(target.traffic)
         if target.status is not TargetStatus.IN_PROGRESS or target.stage >= len(stages):
             return False
         return stages[target.stage].kind in (StageKind.BLOCK, StageKind.ALLOW)
@@ -381,9 +383,8 @@ class Run:
         )
 
     def _set_gate(self, target: Target) -> None:
-        wanted = target.traffic != "out" and (
-            target.traffic == "in" or self.image.health.get(target.instance) is not False
-        )
+        left_in = target.role != "replacement" and self.image.health.get(target.instance) is not False
+        wanted = target.traffic == "in" or (not target.traffic and left_in)
         at = self._outside.at if self._outside else None
         if at is not None and at.has_gate and self.home.agents.connected(target.instance):
             self.home.agents.set_gate(target.instance, at.gate(target.instance, wanted))

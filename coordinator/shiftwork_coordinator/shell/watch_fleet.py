@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from shiftwork_coordinator.model.status import FOR_GOOD
 from shiftwork_coordinator.ports import Fleets
 
 log = structlog.get_logger()
@@ -14,7 +15,6 @@ EASY, MOST = 10.0, 160.0
 """Seconds between two questions; doubled up to MOST while EC2 does not answer or throttles."""
 LIMIT = 30.0
 """Seconds for all pages of an answer."""
-FOR_GOOD = frozenset({"shutting-down", "terminated", "missing"})
 
 
 def pause_after(pause: float, *, answered: bool) -> float:

@@ -10,6 +10,7 @@ from shiftwork_coordinator.ports import HookFunctions, TrafficShifter
 from shiftwork_coordinator.shifters.autoscaling import ScalingGroups
 from shiftwork_coordinator.shifters.blue_green import BlueGreen
 from shiftwork_coordinator.shifters.ecs import EcsTaskSets
+from shiftwork_coordinator.shifters.existing import Existing
 from shiftwork_coordinator.shifters.hook_functions import LambdaHooks
 from shiftwork_coordinator.shifters.lambda_ import LambdaAliases
 
@@ -20,8 +21,8 @@ hook_functions: Callable[[GroupSettings], HookFunctions] = LambdaHooks
 def connect(settings: GroupSettings) -> TrafficShifter[Any] | None:
     """The driver of what the group's deployments change besides instances; None where there is none. Nothing is asked
     yet."""
-    if settings.instances.autoscaling and settings.blue_green:
-        return BlueGreen(settings)
+    if settings.blue_green:
+        return Existing(settings) if settings.blue_green.green == "existing" else BlueGreen(settings)
     if settings.instances.autoscaling and settings.autoscaling.suspend:
         return ScalingGroups(settings)
     make = BUILT_IN.get(settings.platform)

@@ -9,9 +9,9 @@ import pytest
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.creation import matching
-from shiftwork_coordinator.membership import tags_into
+from shiftwork_coordinator.membership import check_lands, tags_into
 from shiftwork_coordinator.model.rows import Group, Instance
-from shiftwork_coordinator.model.settings import GroupSettings, Instances
+from shiftwork_coordinator.model.settings import BlueGreen, GroupSettings, Instances
 
 from .conftest import key_and_csr
 from .test_api_use import apply
@@ -23,6 +23,8 @@ def group(tags: dict[str, list[str]], *names: str) -> Group:
     return Group("g", "web", "production", GroupSettings(Instances(tags, names)))
 
 
+BLUE, GREEN = Instances({"Color": ["blue"]}), Instances({"Color": ["green"]})
+TURNS = Group("g", "web", "production", GroupSettings(BLUE, blue_green=BlueGreen("existing", "", GREEN)))
 TAGS: dict[str, list[str]] = {"Role": ["web"], "Env": ["blue", "green"]}
 
 
@@ -39,6 +41,9 @@ TAGS: dict[str, list[str]] = {"Role": ["web"], "Env": ["blue", "green"]}
         (group(TAGS), {"Env": "red"}, "", "with Env=red"),
         (group({"Role": ["web"]}), {"Role": "db"}, "", "with Role=db"),
         (group({}, "web-1"), {}, "web-2", "only the instances web-1"),
+        (TURNS, {}, "", {"Color": "blue"}),
+        (TURNS, {"Color": "green"}, "", {"Color": "green"}),
+        (TURNS, {"Color": "red"}, "", "with Color=red"),
     ],
 )
 def test_the_tags_that_a_group_takes(found: Group, tags: dict[str, str], name: str, expected: Any) -> None:
@@ -48,7 +53,8 @@ def test_the_tags_that_a_group_takes(found: Group, tags: dict[str, str], name: s
         return
     assert tags_into(found, tags, name) == expected
     lands = Instance(name or "web-1", tags=expected)
-    assert matching([lands], found.settings.instances) == [lands]
+    assert any(matching([lands], wanted) for wanted in found.settings.selectors)
+    check_lands(found, name or "web-1", expected)
 
 
 async def join(site: Any, directory: Path, token: str, name: str) -> int:

@@ -81,7 +81,7 @@ async def test_a_plan_shows_who_is_meant_and_why_others_are_not(world: Any, ec2:
     ec2.machines["i-new"] = Machine({}, "web", "pending", lifecycle="Pending")
     ec2.machines[IDS["web-4"]].state = "stopped"
     found: Any = await plan(world.home, CreateDeployment("web", "production", V1))
-    one = {"instance": "web-1", "instanceId": IDS["web-1"], "zone": "us-east-1b", "autoScalingGroup": "web"}
+    one = {"instance": "web-1", "instanceId": IDS["web-1"], "zone": "us-east-1b", "autoScalingGroup": "web", "role": ""}
     assert one | {"state": "running"} in found["instances"] and len(found["instances"]) == 4
     told = {p["instance"]: (p["message"], p["fatal"]) for p in found["problems"]}
     assert told["i-new"] == ("i-new is not taken: it is Pending", False)
