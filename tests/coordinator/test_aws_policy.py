@@ -129,14 +129,14 @@ def test_weights_of_a_listener_or_of_a_rule() -> None:
 
 def test_two_sets_that_stand_already() -> None:
     one, other = Instances(ec2_tags={"Color": ["blue"]}), Instances(ec2_tags={"Color": ["green"]})
-    kept = GroupSettings(one, blue_green=BlueGreen("existing", "", other), aws=HERE)
+    kept = GroupSettings(one, blue_green=BlueGreen("existing", replacements=other), aws=HERE)
     assert set(allowed(own(kept))) == {"ec2:DescribeInstances"}
     policy = own(replace(kept, originals=Originals(then="terminate")))
     found = allowed(policy)
     assert found["ec2:TerminateInstances"] == [f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/*"]
     assert any("ec2:ResourceTag" in note for note in policy.notes)
     groups = [Instances(autoscaling=(name,)) for name in ("web-a", "web-b")]
-    found = allowed(own(GroupSettings(groups[0], blue_green=BlueGreen("existing", "", groups[1]), aws=HERE)))
+    found = allowed(own(GroupSettings(groups[0], blue_green=BlueGreen("existing", replacements=groups[1]), aws=HERE)))
     prefix = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:*:autoScalingGroupName/"
     assert found["autoscaling:SuspendProcesses"] == [f"{prefix}web-a", f"{prefix}web-b"]
     assert "autoscaling:PutLifecycleHook" not in found

@@ -24,7 +24,7 @@ def group(tags: dict[str, list[str]], *names: str) -> Group:
 
 
 BLUE, GREEN = Instances({"Color": ["blue"]}), Instances({"Color": ["green"]})
-TURNS = Group("g", "web", "production", GroupSettings(BLUE, blue_green=BlueGreen("existing", "", GREEN)))
+TURNS = Group("g", "web", "production", GroupSettings(BLUE, blue_green=BlueGreen("existing", replacements=GREEN)))
 TAGS: dict[str, list[str]] = {"Role": ["web"], "Env": ["blue", "green"]}
 
 

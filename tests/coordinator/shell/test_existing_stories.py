@@ -36,7 +36,7 @@ class Yard:
 
     async def choose(self, one: Instances, other: Instances, **settings: Any) -> None:
         group = await self.world.store.group("web", "production")
-        given = {"instances": one, "blue_green": BlueGreen("existing", "", other), **settings}
+        given = {"instances": one, "blue_green": BlueGreen("existing", replacements=other), **settings}
         await self.world.store.write(Put(replace(group, settings=replace(group.settings, **given))))
 
     async def set(self, **settings: Any) -> None:
