@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 from tests.coordinator import yard as yards
 from tests.coordinator.yard import Yard, thread
 
+from shiftwork_agent.aws import metadata as agents
 from shiftwork_coordinator.lab.aws.fleet_sample import NAME, STANDBY
+from shiftwork_coordinator.lab.aws.fleets import metadata
 from shiftwork_coordinator.lab.aws.fleets.hooks import ABANDON, CONTINUE, LAUNCHING, TERMINATING
 from shiftwork_coordinator.lab.aws.fleets.launcher import Settings
 from shiftwork_coordinator.lab.aws.sample import client
@@ -73,6 +76,12 @@ async def test_an_instance_runs_and_waits_and_is_registered_once_it_may_go_on(ya
     assert (await yard.states(STANDBY), await yard.in_ec2(), yard.targets()) == (["Pending:Wait"], ["running"], set())
     told = await thread(yard.api.describe_auto_scaling_instances, InstanceIds=[one])
     [row] = told["AutoScalingInstances"]
+    [machine] = yard.standin.launcher.of(STANDBY)
+    here = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint(machine.address)}
+    assert await agents.identity(here) == (one, "us-east-1", row["AvailabilityZone"])
+    unasked = f"{metadata.endpoint(machine.address)}/latest/meta-data/instance-id"
+    async with aiohttp.ClientSession() as session, session.get(unasked) as answer:
+        assert answer.status == 401, "a token is needed"
     assert (row["AutoScalingGroupName"], row["LifecycleState"]) == (STANDBY, "Pending:Wait")
     await yard.complete(one)
     await yard.until_states("Pending:Proceed")

@@ -125,14 +125,14 @@ def furnish(lab: Lab, instance: Instance) -> None:
     (root / "etc" / "demo-app.env").write_text("".join(lines))
 
 
-def start_agent(lab: Lab, instance: Instance, url: str, token: str) -> None:
+def start_agent(lab: Lab, instance: Instance, url: str, token: str, environment: dict[str, str] | None = None) -> None:
     """It has joined the coordinator at `url`, and runs."""
     place = home(lab, instance.name)
     join = [_program("shiftwork-agent"), "join", url, "--token", token, *_places(place)]
     processes.output(
         [*join, "--name", instance.name, "--address", instance.address, "--install-root", str(place / "root")]
     )
-    keep_running(lab, instance.name, _agent(place))
+    keep_running(lab, instance.name, _agent(place), environment)
 
 
 def home(lab: Lab, name: str) -> Path:

@@ -182,6 +182,7 @@ async def running(
             await server.cleanup()
             for task in (*watching, *begun):
                 task.cancel()
+            await standin.launcher.metadata.close_all()
             await standin.balancing.router.close()
             await tasks_run.close()
             await runner.close()

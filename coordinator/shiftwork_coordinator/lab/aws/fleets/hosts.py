@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shiftwork_coordinator.lab import operator, plan, process, processes
+from shiftwork_coordinator.lab.aws.fleets import metadata
 from shiftwork_coordinator.lab.plan import Instance
 
 
@@ -31,7 +32,8 @@ class AgentHosts:
     def start(self, id: str, address: str) -> None:
         lab, instance = plan.load(self._directory), Instance(id, address)
         process.furnish(lab, instance)
-        process.start_agent(lab, instance, lab.url, operator.agent_token(lab, id))
+        about = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint(address), "AWS_EC2_METADATA_DISABLED": "false"}
+        process.start_agent(lab, instance, lab.url, operator.agent_token(lab, id), about)
 
     def end(self, id: str) -> None:
         place = process.home(plan.load(self._directory), id)

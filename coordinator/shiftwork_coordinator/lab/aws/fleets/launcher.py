@@ -30,6 +30,7 @@ from shiftwork_coordinator.lab.aws.fleets.machine import (
     Machine,
     suspended,
 )
+from shiftwork_coordinator.lab.aws.fleets.metadata import Metadata
 from shiftwork_coordinator.lab.aws.fleets.waiting import Waits
 from shiftwork_coordinator.lab.aws.moto import Moto
 from shiftwork_coordinator.lab.plan import APP_PORT
@@ -57,7 +58,7 @@ class Launcher:
         self, moto: Moto, hosts: Hosts, balancing: Balancing, waits: Waits, later: Callable[[Any], object]
     ) -> None:
         self._moto, self._hosts, self._balancing, self._later = moto, hosts, balancing, later
-        self._waits = waits
+        self._waits, self.metadata = waits, Metadata()
         self._looking = asyncio.Lock()
         self.machines: dict[str, Machine] = {}
         self.unmet: dict[str, int] = {}
@@ -122,6 +123,7 @@ class Launcher:
         await self._held(machine, ENDING)
         machine.state = TERMINATING + PROCEED
         await asyncio.to_thread(self._hosts.end, machine.id)
+        await self.metadata.close(machine)
         del self.machines[machine.id]
 
     async def _pending(self, machine: Machine) -> bool:
@@ -135,6 +137,7 @@ class Launcher:
         return False
 
     async def _run(self, machine: Machine) -> None:
+        await self.metadata.open(machine)
         try:
             await asyncio.to_thread(self._hosts.start, machine.id, machine.address)
         except ShiftworkError as err:  # an instance without an agent, as in life
