@@ -35,7 +35,7 @@ def lab_group() -> None:
     "--runtime",
     "kind",
     type=click.Choice(list(lifecycle.RUNTIMES)),
-    help="Default: docker, else process. With --aws: tasks of services; default: process.",
+    help="Default: docker, else process. With --aws: tasks and instances; default: process.",
 )
 @click.option("--aws", is_flag=True, help="A stand-in for AWS, whose groups launch the instances; no Docker is needed.")
 @directory_option

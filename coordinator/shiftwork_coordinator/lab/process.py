@@ -120,9 +120,12 @@ def furnish(lab: Lab, instance: Instance) -> None:
     """Its root directory, in which the application finds its address."""
     root = home(lab, instance.name) / "root"
     (root / "etc").mkdir(parents=True)
-    about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name}
-    lines = [f"{key}={shlex.quote(value)}\n" for key, value in {**about, "PYTHON": sys.executable}.items()]
-    (root / "etc" / "demo-app.env").write_text("".join(lines))
+    (root / "etc" / "demo-app.env").write_text(application_settings(instance, sys.executable))
+
+
+def application_settings(instance: Instance, python: str) -> str:
+    about = {"ADDRESS": instance.address, "CHECK": instance.address, "NAME": instance.name, "PYTHON": python}
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in about.items())
 
 
 def start_agent(lab: Lab, instance: Instance, url: str, token: str, environment: dict[str, str] | None = None) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from shiftwork_contract.errors import InvalidRequest
-from shiftwork_coordinator.lab import docker_cli, image, process
+from shiftwork_coordinator.lab import image, process
 from shiftwork_coordinator.lab.aws import moto, standin
 from shiftwork_coordinator.lab.docker import Docker
 from shiftwork_coordinator.lab.plan import Lab
@@ -23,8 +23,8 @@ SUFFERED: Mapping[str, tuple[Verb, ...]] = {COORDINATOR: ("kill", "pause", "resu
 
 
 class AwsProcesses(Processes):
-    """Like processes, without instances of its own and without a balancer. `contained`: tasks of services are
-    containers of the lab's image."""
+    """Like processes, without instances of its own and without a balancer. `contained`: tasks of services and instances
+    of groups are containers of the lab's image."""
 
     def __init__(self, *, contained: bool = False) -> None:
         self._contained = contained
@@ -66,10 +66,14 @@ class AwsProcesses(Processes):
     def statuses(self, lab: Lab) -> Mapping[str, str]:
         return {name: process.status(lab, name) for name in (COORDINATOR, AWS, MOTO)}
 
+    def keep_logs(self, lab: Lab) -> None:
+        if lab.image:
+            Docker().keep_logs(lab)
+
     def down(self, lab: Lab) -> None:
         super().down(lab)
         if lab.image:
-            docker_cli.remove_all(docker_cli.label(lab.name))
+            Docker().down(lab)
 
     def fault(self, lab: Lab, verb: Verb, target: str) -> None:
         if verb not in SUFFERED.get(target, ()):

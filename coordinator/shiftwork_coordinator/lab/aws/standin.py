@@ -30,7 +30,7 @@ from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, refusal
 from shiftwork_coordinator.lab.aws.faults import Dropped, Faults
 from shiftwork_coordinator.lab.aws.fleets.autoscaling import ScalingGroups
 from shiftwork_coordinator.lab.aws.fleets.ec2 import Ec2
-from shiftwork_coordinator.lab.aws.fleets.hosts import AgentHosts, Hosts
+from shiftwork_coordinator.lab.aws.fleets.hosts import AgentHosts, ContainerHosts, Hosts
 from shiftwork_coordinator.lab.aws.fleets.launcher import Launcher
 from shiftwork_coordinator.lab.aws.fleets.waiting import Waits
 from shiftwork_coordinator.lab.aws.functions import Functions
@@ -198,7 +198,8 @@ async def _told(work: Awaitable[Any]) -> None:
 
 async def _serve(port: int, moto_url: str, directory: Path, lab: Path, image: str, name: str) -> None:
     tasks = TaskProcesses(directory / "tasks", image, name)
-    async with running(moto_url, directory, port, start=tasks.start, hosts=AgentHosts(lab)):
+    hosts = ContainerHosts(lab) if image else AgentHosts(lab)
+    async with running(moto_url, directory, port, start=tasks.start, hosts=hosts):
         try:
             await asyncio.Event().wait()
         finally:
