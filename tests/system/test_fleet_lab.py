@@ -5,16 +5,23 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shiftwork_coordinator.demo.stage import command
-from shiftwork_coordinator.lab import processes
+from shiftwork_coordinator.demo import server_canary, split
+from shiftwork_coordinator.demo.stage import Stage, command
+from shiftwork_coordinator.lab import bundles, lifecycle, processes
+from shiftwork_coordinator.lab.aws.fleet_sample import ALARM
+from shiftwork_coordinator.lab.aws.sample import client
+from shiftwork_coordinator.lab.plan import APP_PORT, Lab
 
-NAMES = ("autoscaling-in-place", "autoscaling-blue-green", "autoscaling-swap")
+NAMES = ("autoscaling-in-place", "autoscaling-blue-green", "autoscaling-swap", "server-canary")
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +70,52 @@ def test_new_instances_take_over_and_broken_ones_are_given_up(
     last_in = max(n for n, one in enumerate(done) if one == "RegisterTargets")
     assert done.index("DeregisterTargets") > last_in, "all of v2 serve before any of v1 leaves; none of v3 ever does"
     assert done.count("CreateAutoScalingGroup") == done.count("DeleteAutoScalingGroup") == made
+
+
+def test_weights_move_the_traffic_and_are_measured(shown: dict[str, dict[str, Any]]) -> None:
+    told = shown["server-canary"]
+    assert [step["weight"] for step in told["trafficWeights"]] == [0.25, 1.0]
+    done = [one for one in changes(told) if one in {"RegisterTargets", "DeregisterTargets", "ModifyListener"}]
+    assert [key for key, _ in groupby(done)] == [
+        "ModifyListener",
+        "RegisterTargets",
+        "ModifyListener",
+        "DeregisterTargets",
+    ]
+    assert done.count("ModifyListener") == 3
+    at_25 = next(step for step in told["split"] if step["weight"] == 0.25)
+    assert 0 < at_25["byReplacement"] < at_25["invocations"]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with tempfile.TemporaryDirectory(prefix="sw-") as directory:
+        made = lifecycle.aws_up(Path(directory) / "lab", lambda line: None)
+        try:
+            yield made
+        finally:
+            lifecycle.down(made)
+
+
+def test_errors_of_a_broken_version_turn_the_alarm_red_and_give_the_weight_back(lab: Lab) -> None:
+    """It passes its ValidateService; only clients see what is wrong with it, a quarter of them and not for long."""
+    stage = Stage(lab, lambda line: None, sys.stderr)
+    healthz = {"http": f"http://{{address}}:{APP_PORT}/healthz", "interval": "250ms"}
+    scene = server_canary.prepared(stage, 600.0, health=healthz)
+    bundle = bundles.make(lab.directory / "broken", "v3", defect=bundles.DEFECT)
+    (bundle / "hooks" / "validate_service.sh").write_text("#!/bin/sh\n")
+    scene.revisions["v3"] = stage.push("v3", bundle)
+    with server_canary.asking(scene) as traffic:
+        view = scene.deploy("v3")
+        found = traffic.stop()
+    told = server_canary.reported(scene, [view], found, "v3")
+    assert (view["status"], view["errorInformation"]["code"]) == ("Stopped", "ALARM_ACTIVE")
+    assert [step["weight"] for step in told.traffic_weights] == [0.25, 0.0]
+    assert (told.left_behind, told.serving) == ((), "v1")
+    assert {one.version for one in found if not one.fine} == {"v3"}
+    back = split.shares(told.aws_calls, scene.made.listener, scene.made.others)[-1][0]
+    assert all(one.version == "v1" for one in found if one.sent > back.answered)
+    done = [call.operation for call in told.aws_calls if call.at >= back.at]
+    assert done.index("DeregisterTargets") < done.index("DeleteAutoScalingGroup"), "the weight first, then the rest"
+    (alarm,) = client(lab, "cloudwatch").describe_alarms(AlarmNames=[ALARM])["MetricAlarms"]
+    assert back.answered - alarm["StateUpdatedTimestamp"].timestamp() < 1.0 + 4.0, "a poll, and a little"

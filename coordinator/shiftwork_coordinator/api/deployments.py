@@ -110,11 +110,12 @@ async def rollback(request: web.Request) -> web.Response:
 async def view(home: Coordinator, id: str) -> views.View:
     """The deployment with its targets, as it is now. Raises InvalidRequest (404) for an unknown one."""
     row, targets = await rows(home, id)
+    shifts = row.platform != "Server" or row.settings.weights is not None
     seen = views.Seen(
         reasons=home.reasons(id),
         in_service=home.in_service(id),
         agents={name: home.agents.seen(name, row.group_id) for name in targets},
-        told=() if row.platform == "Server" else [line for _, line in await home.store.history(id)],
+        told=[line for _, line in await home.store.history(id)] if shifts else (),
     )
     events = await home.store.events(id)
     return {**views.deployment(row, targets, seen), "targets": views.targets(row, targets, events, seen)}

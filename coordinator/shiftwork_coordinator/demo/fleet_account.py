@@ -7,26 +7,32 @@ from typing import Any
 
 from shiftwork_coordinator.demo.stage import Stage
 from shiftwork_coordinator.lab.aws import fleet_sample
+from shiftwork_coordinator.lab.aws.balancing import forwarding
 from shiftwork_coordinator.lab.aws.fleet_sample import Made
 from shiftwork_coordinator.lab.aws.sample import client
 from shiftwork_coordinator.lab.plan import Lab
 
 SETTLED_WITHIN = 60.0
 HOSTS = "i-*"
+OURS = "shiftwork-"
+"""Lifecycle hooks of deployment groups, which stay as long as those do."""
 
 
 def facts(lab: Lab, made: Made) -> dict[str, Any]:
     """Sizes, instances, suspended processes, tags, hooks and load balancers of the groups; the listener's targets."""
     groups = fleet_sample.groups(lab)
-    told = {f"group {n}": facts for n, facts in enumerate(sorted(map(str, (_group(lab, one) for one in groups))))}
+    own = next((one for group in groups for one in group["TargetGroupARNs"]), made.targets)
+    names = {own: "its target group"}
+    told = {f"group {n}": f for n, f in enumerate(sorted(map(str, (_group(lab, one, names) for one in groups))))}
     elb = client(lab, "elbv2")
     listener = elb.describe_listeners(ListenerArns=[made.listener])["Listeners"][0]["DefaultActions"]
-    health = elb.describe_target_health(TargetGroupArn=made.targets)["TargetHealthDescriptions"]
+    health = elb.describe_target_health(TargetGroupArn=own)["TargetHealthDescriptions"]
     targets = {one["Target"]["Id"]: one["TargetHealth"]["State"] for one in health}
     there = {one["InstanceId"] for group in groups for one in group["Instances"]}
     return {
         **told,
-        "the listener": [{key: one[key] for key in ("Type", "TargetGroupArn") if key in one} for one in listener],
+        "the listener": [{names.get(g, g): w for g, w in _shares(one).items() if w} for one in listener],
+        "other targets": _others(lab, made, own),
         "targets": sorted(targets.values()),
         "targets that no group has": sorted(targets.keys() - there),
         "instances that no group has": sorted({*_running(lab), *_hosts(lab)} - there),
@@ -35,7 +41,19 @@ def facts(lab: Lab, made: Made) -> dict[str, Any]:
     }
 
 
-def _group(lab: Lab, group: Mapping[str, Any]) -> dict[str, Any]:
+def _shares(action: Mapping[str, Any]) -> dict[str, float]:
+    weights = forwarding.weights(action)
+    return {group: weight / (sum(weights.values()) or 1) for group, weight in weights.items()}
+
+
+def _others(lab: Lab, made: Made, own: str) -> list[str]:
+    """What is in the target group that is not the group's."""
+    elb, others = client(lab, "elbv2"), {made.targets, made.others} - {own, ""}
+    told = [elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"] for arn in others]
+    return [one["Target"]["Id"] for each in told for one in each]
+
+
+def _group(lab: Lab, group: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     name = group["AutoScalingGroupName"]
     hooks = client(lab, "autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"]
     return {
@@ -43,8 +61,8 @@ def _group(lab: Lab, group: Mapping[str, Any]) -> dict[str, Any]:
         "instances": sorted(one["LifecycleState"] for one in group["Instances"]),
         "suspended": sorted(one["ProcessName"] for one in group["SuspendedProcesses"]),
         "tags": sorted(f"{one['Key']}={one['Value']}" for one in group["Tags"]),
-        "hooks": sorted(one["LifecycleHookName"] for one in hooks),
-        "target groups": sorted(group["TargetGroupARNs"]),
+        "hooks": sorted(name for one in hooks if not (name := one["LifecycleHookName"]).startswith(OURS)),
+        "target groups": sorted(names.get(arn, arn) for arn in group["TargetGroupARNs"]),
     }
 
 

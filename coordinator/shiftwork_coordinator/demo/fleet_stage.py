@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -28,8 +28,8 @@ class Scene(NamedTuple):
     revisions: dict[str, str]
     before: dict[str, Any]
 
-    def apply(self, **settings: object) -> None:
-        self.stage.checked("apply", "-f", str(fleet_sample.write(self.stage.lab, self.made, **settings)))
+    def apply(self, traffic: Mapping[str, Any] | None = None, **settings: object) -> None:
+        self.stage.checked("apply", "-f", str(fleet_sample.write(self.stage.lab, self.made, traffic, **settings)))
 
     def deploy(self, version: str) -> View:
         """The ended deployment, whatever its end."""
@@ -40,10 +40,10 @@ class Scene(NamedTuple):
         return view
 
 
-def prepared(stage: Stage, desired: int, *, standby: bool = False) -> Scene:
+def prepared(stage: Stage, desired: int, *, standby: bool = False, weighed: bool = False) -> Scene:
     """A group of `desired` instances that serve v1."""
     stage.say(f"Launching {desired} instances ...")
-    made = fleet_sample.make(stage.lab, desired, standby=standby)
+    made = fleet_sample.make(stage.lab, desired, standby=standby, weighed=weighed)
     fleet_sample.await_agents(stage.lab, made)
     scene = Scene(stage, made, {}, fleet_account.facts(stage.lab, made) | {"targets": ["healthy"] * desired})
     scene.apply(config="AllAtOnce", quiet={"at_most": "500ms"})  # nobody asks yet, and nothing would answer

@@ -15,6 +15,7 @@ from shiftwork_coordinator.demo import (
     lambda_alarm_rollback,
     lambda_canary,
     lambda_sam,
+    server_canary,
 )
 from shiftwork_coordinator.demo.report import Shown
 from shiftwork_coordinator.demo.stage import Stage
@@ -76,6 +77,12 @@ SCENARIOS = {
         "two Auto Scaling groups swap: v2 takes over on the standby; a broken v3 is given up and serves nobody",
         0,
         autoscaling_swap.run,
+        aws=True,
+    ),
+    "server-canary": Scenario(
+        "the traffic of an Auto Scaling group moves from v1 to v2 by weights, a quarter first; the split is measured",
+        0,
+        server_canary.run,
         aws=True,
     ),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shiftwork_coordinator.demo import function_stage, load, report
+from shiftwork_coordinator.demo import function_stage, load, report, split
 from shiftwork_coordinator.demo.function_stage import FORESHOCK, RATE
 from shiftwork_coordinator.demo.invocations import Invocation
 from shiftwork_coordinator.demo.load import Invoking
@@ -18,7 +18,6 @@ from shiftwork_coordinator.demo.report import Requests, ShiftReport
 from shiftwork_coordinator.demo.split import Step, between
 from shiftwork_coordinator.demo.stage import Stage, View
 from shiftwork_coordinator.lab.aws import service_sample
-from shiftwork_coordinator.lab.aws.balancing import forwarding
 from shiftwork_coordinator.lab.aws.recording import Recorded
 from shiftwork_coordinator.lab.aws.sample import client
 from shiftwork_coordinator.lab.aws.service_sample import CLUSTER, GROUP_NAME, Made
@@ -77,23 +76,12 @@ def _deployment(view: View) -> report.Deployment:
 
 
 def moves(calls: Sequence[Recorded], made: Made) -> list[tuple[Recorded, float]]:
-    """Changes of the main listener that changed the share of the second target group, each with that share."""
-    written = [c for c in calls if c.operation == "ModifyListener" and c.parameters.get("ListenerArn") == made.listener]
-    found: list[tuple[Recorded, float]] = []
-    for call in written:
-        share = _share(call.parameters["DefaultActions"], made.groups[1])
-        if call.status == 200 and share != (found[-1][1] if found else 0.0):
-            found.append((call, share))
-    return found
-
-
-def _share(actions: Sequence[Any], group: str) -> float:
-    weights = forwarding.weights(actions[-1])
-    return weights.get(group, 0) / (sum(weights.values()) or 1)
+    """Of the main listener, each with the second target group's share."""
+    return split.shares(calls, made.listener, made.groups[1])
 
 
 def least_hosts(found: Sequence[Invocation]) -> int:
-    """The least number of tasks that answered within one whole second."""
+    """The least number of hosts that answered within one whole second."""
     hosts: defaultdict[int, set[str]] = defaultdict(set)
     for one in found:
         hosts[int(one.sent)].add(one.host)
@@ -135,7 +123,7 @@ def _shares(lab: Lab, made: Made) -> Iterator[str]:
     home = primary["loadBalancers"][0]["targetGroupArn"]
     told = client(lab, "elbv2").describe_listeners(ListenerArns=[made.listener, made.test_listener])
     for one in told["Listeners"]:
-        if (share := _share(one["DefaultActions"], home)) != 1.0:
+        if (share := split.share(one["DefaultActions"], home)) != 1.0:
             yield f"{one['ListenerArn']} gives {1 - share:.0%} to others than the primary"
 
 
@@ -164,7 +152,7 @@ def problems(whole: ShiftReport, statuses: list[str], weights: list[float], serv
         f"{whole.requests.failed} of {whole.requests.sent} requests failed": whole.requests.failed > 0,
         f"{list(whole.requests.by_version)} answered, expected {served}": list(whole.requests.by_version) != served,
         f"{whole.serving} serves at the end, expected {NEW}": whole.serving != NEW,
-        f"{least} tasks answered, at least {whole.instances} promised": least < whole.instances,
+        f"{least} hosts answered, at least {whole.instances} promised": least < whole.instances,
         f"the replacement's shares were {moved}, expected {weights}": moved != weights,
         f"the measured split is not what the listener says: {off}": bool(off),
         f"left behind: {', '.join(whole.left_behind)}": bool(whole.left_behind),
@@ -183,7 +171,7 @@ def lines(whole: ShiftReport) -> tuple[str, ...]:
         ),
         f"requests     {requests.sent} sent, {requests.failed} failed ({served})",
         *(f"             {_measured(step)}" for step in whole.split),
-        f"in service   never fewer than {whole.minimum_in_service} tasks of {whole.instances} wanted",
+        f"in service   never fewer than {whole.minimum_in_service} hosts of {whole.instances} wanted",
         f"AWS calls    {', '.join(f'{count} {name}' for name, count in counted.most_common())}",
         f"serving      {whole.serving}",
     )

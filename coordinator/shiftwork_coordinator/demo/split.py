@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from shiftwork_coordinator.demo.invocations import Invocation
+from shiftwork_coordinator.lab.aws.balancing import forwarding
 from shiftwork_coordinator.lab.aws.recording import Recorded
 
 SIGMAS = 4.0
@@ -41,6 +42,22 @@ def _weight(given: Any, replacement: str) -> float:
     if given.get("FunctionVersion") == replacement:
         return 1.0
     return float((given.get("RoutingConfig") or {}).get("AdditionalVersionWeights", {}).get(replacement, 0.0))
+
+
+def shares(calls: Sequence[Recorded], listener: str, replacement: str) -> list[tuple[Recorded, float]]:
+    """Changes of a listener that changed the share of a target group, each with that share."""
+    written = [c for c in calls if c.operation == "ModifyListener" and c.parameters.get("ListenerArn") == listener]
+    found: list[tuple[Recorded, float]] = []
+    for call in written:
+        given = share(call.parameters["DefaultActions"], replacement)
+        if call.status == 200 and given != (found[-1][1] if found else 0.0):
+            found.append((call, given))
+    return found
+
+
+def share(actions: Sequence[Any], group: str) -> float:
+    weights = forwarding.weights(actions[-1])
+    return weights.get(group, 0) / (sum(weights.values()) or 1)
 
 
 def steps(found: Sequence[Invocation], calls: Sequence[Recorded], function: str, replacement: str) -> tuple[Step, ...]:

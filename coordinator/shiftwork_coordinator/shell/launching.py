@@ -28,6 +28,7 @@ from shiftwork_coordinator.scaling_groups import asked_for, standing
 from shiftwork_coordinator.shell.agents import Agents
 from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.keeping_hooks import HookKeeper
+from shiftwork_coordinator.shifters import weighing
 from shiftwork_coordinator.store import Change, Delete, Fenced, NoneActive, Put, Store
 
 log = structlog.get_logger()
@@ -210,6 +211,8 @@ class Launches:
         home, group = self._home, snapshot.group
         assert group.last_good is not None, "there is nothing good to begin with"
         revision = await home.newly_signed(group.application, group.last_good)
+        settings = await weighing.oriented(group.settings, begin.launches[0].scaling_group)
+        group = replace(group, settings=settings)
         serial, custom = await home.store.next_serial(), await home.store.configs()
         deployment, targets = launch_rows(group, begin, snapshot.joined, revision, custom, serial, home.clock.now())
         changes: list[Change] = [Put(deployment), *map(Put, targets)]

@@ -19,12 +19,13 @@ from shiftwork_coordinator.shifters.scaling_pair import balancers
 from shiftwork_coordinator.shifters.task_sets import BALANCING, short
 
 
-async def oriented(settings: GroupSettings) -> GroupSettings:
-    """The settings with the original's target group first. A group that is not there is found missing later."""
+async def oriented(settings: GroupSettings, original: str = "") -> GroupSettings:
+    """The settings with the target group first that is the original's: of the Auto Scaling group that they name, or
+    of another one. One that is not there is found missing later."""
     weights, both = settings.weights, settings.blue_green
     if weights is None or both is None:
         return settings
-    names = list(settings.instances.autoscaling)
+    names = [original] if original else list(settings.instances.autoscaling)
     told = await asking.of(settings.aws)("autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=names)
     if not told["AutoScalingGroups"]:
         return settings

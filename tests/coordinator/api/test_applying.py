@@ -277,3 +277,12 @@ async def test_a_deployment_without_weights_takes_no_canary(site: Any) -> None:
     asked = {"application": "web", "group": "production", "revision": GOOD.identity, "config": "tenth"}
     status, answer = await site.json("POST", "/v1/deployments", role="admin", json=asked)
     assert (status, answer["error"]["code"]) == (400, "InvalidTrafficRoutingConfigurationException")
+
+
+async def test_originals_may_be_kept_and_waited_for_in_blue_green_of_instances(site: Any) -> None:
+    waits = "    originals: {keep_for: 30m}\n    ready: {manual: true}\n"
+    await apply(site.home, WEIGHED.replace("    blue_green:", f"{waits}    blue_green:"), "f", "tester")
+    [group] = await site.home.store.groups()
+    assert (group.settings.originals.keep_for, group.settings.ready.manual) == (1800.0, True)
+    with pytest.raises(InvalidRequest, match="ready, originals belong to platform ECS"):
+        await apply(site.home, BASE + waits, "f", "tester")

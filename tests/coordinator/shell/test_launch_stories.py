@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.coordinator.shell.conftest import Agent
+from tests.drivers.weighed_account import BLUE, GREEN, LISTENER, Weighed, web
 
 from shiftwork_contract.messages import HostFacts
 from shiftwork_coordinator import fleets
+from shiftwork_coordinator.balancers.elbv2 import TargetGroups
 from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.launches import Launch
 from shiftwork_coordinator.model.rows import Deployment, Instance
-from shiftwork_coordinator.model.settings import AutoScaling, Instances
+from shiftwork_coordinator.model.settings import AutoScaling, BlueGreen, Instances, Weights
 from shiftwork_coordinator.operations import create_deployment
+from shiftwork_coordinator.ports import Pace
 from shiftwork_coordinator.shell import launching, watch_fleet
+from shiftwork_coordinator.shifters import asking
 from shiftwork_coordinator.store import Put
 from shiftwork_coordinator.testing import Machine, MemoryFleets
 from shiftwork_coordinator.testing_hooks import MemoryHooks
@@ -205,3 +209,20 @@ async def until(ask: Any, holds: Any) -> None:
     async with asyncio.timeout(60):
         while not ((found := await ask()) is not None and holds(found)):
             await asyncio.sleep(0.01)
+
+
+async def test_of_two_target_groups_it_comes_into_that_of_its_own_group(
+    world: Any, scaling: MemoryHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy(world)
+    account = Weighed(web(TargetGroupARNs=[GREEN]))
+    account.routes[LISTENER][1]["TargetGroupArn"] = GREEN
+    monkeypatch.setattr(asking, "of", lambda at: account.ask)
+    monkeypatch.setattr(TargetGroups, "pace", Pace(0.05, 0.2))
+    group = await world.store.group("web", "production")
+    weighed = BlueGreen(shift=Weights((BLUE, GREEN), LISTENER))
+    settings = replace(group.settings, load_balancers=(), blue_green=weighed)
+    await world.store.write(Put(replace(group, settings=settings)))
+    id = await launch(world, scaling, "web-5")
+    await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+    assert id in account.traffic[GREEN] and id not in account.traffic[BLUE]

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from shiftwork_coordinator.lab.aws.sample import client
 from shiftwork_coordinator.lab.plan import Lab
 
+THRESHOLD = 3
+"""Answers 5xx within a minute, beyond which the alarm is red."""
+
 
 def network(lab: Lab) -> Mapping[str, Any]:
     ec2 = client(lab, "ec2")
@@ -34,3 +37,13 @@ def urls(lab: Lab) -> dict[str, str]:
     with urllib.request.urlopen(f"{lab.aws_url}/_lab/listeners", timeout=10) as answer:
         found: dict[str, str] = json.load(answer)
         return found
+
+
+def alarm(lab: Lab, name: str, balancer: str) -> None:
+    """Red when clients of the load balancer see too many errors."""
+    dimension = {"Name": "LoadBalancer", "Value": balancer.partition(":loadbalancer/")[2]}
+    client(lab, "cloudwatch").put_metric_alarm(
+        AlarmName=name, Namespace="AWS/ApplicationELB", MetricName="HTTPCode_Target_5XX_Count", Statistic="Sum",
+        Period=60, EvaluationPeriods=1, Threshold=THRESHOLD, ComparisonOperator="GreaterThanThreshold",
+        Dimensions=[dimension],
+    )  # fmt: skip

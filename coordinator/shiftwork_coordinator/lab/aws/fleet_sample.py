@@ -18,6 +18,8 @@ APPLICATION, GROUP = "web", "production"
 GROUP_NAME = f"{APPLICATION}/{GROUP}"
 NAME, STANDBY = "web-blue", "web-green"
 CONFIG = "HalfAtATime"
+SHIFTING = "LabShift"
+ALARM = "web-5xx"
 IMAGE = "ami-12c6146b"
 """One that moto knows; nothing is made of it."""
 RESTS = "AlarmNotification"
@@ -25,25 +27,33 @@ RESTS = "AlarmNotification"
 
 
 class Made(NamedTuple):
-    """`standby` is the name of a second group, at size 0; empty without one. The rest are ARNs."""
+    """`standby` is the name of a second group, at size 0; empty without one. The rest are ARNs; `others` is a second
+    target group, which no listener knows, where there is one."""
 
     targets: str
     listener: str
     desired: int
     standby: str
+    others: str = ""
+
+    @property
+    def shift(self) -> dict[str, object]:
+        return {"target_groups": [self.targets, self.others], "listener": self.listener}
 
 
-def make(lab: Lab, desired: int, *, standby: bool = False) -> Made:
-    """Everything in the stand-in; the instances come in their time."""
+def make(lab: Lab, desired: int, *, standby: bool = False, weighed: bool = False) -> Made:
+    """Everything in the stand-in; the instances come in their time. `weighed`: with a second target group."""
     network = balancer_sample.network(lab)
     elb, api = client(lab, "elbv2"), client(lab, "autoscaling")
-    targets = balancer_sample.target_group(elb, APPLICATION, network["vpc"], "instance", APP_PORT)
-    elb.modify_target_group(TargetGroupArn=targets, HealthCheckIntervalSeconds=5, HealthyThresholdCount=2)
+    targets = _target_group(elb, APPLICATION, network["vpc"])
+    others = _target_group(elb, f"{APPLICATION}-too", network["vpc"]) if weighed else ""
     made = elb.create_load_balancer(Name=APPLICATION, Subnets=network["subnets"])
+    balancer = made["LoadBalancers"][0]["LoadBalancerArn"]
     listener = elb.create_listener(
-        LoadBalancerArn=made["LoadBalancers"][0]["LoadBalancerArn"], Protocol="HTTP", Port=80,
+        LoadBalancerArn=balancer, Protocol="HTTP", Port=80,
         DefaultActions=[{"Type": "forward", "TargetGroupArn": targets}],
     )["Listeners"][0]["ListenerArn"]  # fmt: skip
+    balancer_sample.alarm(lab, ALARM, balancer)
     client(lab, "ec2").create_launch_template(
         LaunchTemplateName=APPLICATION, LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "t3.micro"}
     )
@@ -55,11 +65,18 @@ def make(lab: Lab, desired: int, *, standby: bool = False) -> Made:
             Tags=[{"Key": "Role", "Value": "web", "PropagateAtLaunch": True}],
         )  # fmt: skip
         api.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=[RESTS])
-    return Made(targets, str(listener), desired, STANDBY if standby else "")
+    return Made(targets, str(listener), desired, STANDBY if standby else "", others)
 
 
-def write(lab: Lab, made: Made, **settings: object) -> Path:
-    """`shiftwork-asg.yml`; `settings` are added to the group's."""
+def _target_group(elb: Any, name: str, vpc: str) -> str:
+    made = balancer_sample.target_group(elb, name, vpc, "instance", APP_PORT)
+    elb.modify_target_group(TargetGroupArn=made, HealthCheckIntervalSeconds=5, HealthyThresholdCount=2)
+    return made
+
+
+def write(lab: Lab, made: Made, traffic: Mapping[str, Any] | None = None, **settings: object) -> Path:
+    """`shiftwork-asg.yml`; `settings` are added to the group's. With `traffic` (`{"canary": …}`) there is a config
+    LabShift that moves it so."""
     group = {
         "instances": {"autoscaling": [NAME]},
         "config": CONFIG,
@@ -71,7 +88,8 @@ def write(lab: Lab, made: Made, **settings: object) -> Path:
         **settings,
     }
     path = lab.directory / "shiftwork-asg.yml"
-    path.write_text(yaml.safe_dump({"application": APPLICATION, "groups": {GROUP: group}}, sort_keys=False))
+    whole = {"application": APPLICATION, "groups": {GROUP: group}, "configs": {SHIFTING: traffic} if traffic else {}}
+    path.write_text(yaml.safe_dump(whole, sort_keys=False))
     return path
 
 

@@ -21,8 +21,6 @@ CONFIG = "LabCanary25Percent"
 DESIRED = 2
 MAY_HAVE = (1, 4)
 """Tasks between which the service's auto scaling may choose."""
-THRESHOLD = 3
-"""Answers 5xx within a minute, beyond which the alarm is red."""
 CHECK = """
 import os, urllib.error, urllib.request
 
@@ -62,7 +60,7 @@ def make(lab: Lab, name: str = SERVICE, *, desired: int = DESIRED, check: str = 
     urls = balancer_sample.urls(lab)
     hook, alarm = f"check-{name}", f"{name}-5xx"
     sample.hook(client(lab, "lambda"), sample.role(lab), hook, check, TEST_URL=urls[listeners[1]])
-    _alarm(lab, alarm, balancer)
+    balancer_sample.alarm(lab, alarm, balancer)
     definitions = definition(lab, name, "v1"), definition(lab, name, "v2", **second)
     first = _service(lab, name, desired, definitions[0], groups[0], network)
     return Made(name, groups, *listeners, definitions, hook, alarm, first)
@@ -86,15 +84,6 @@ def _balanced(lab: Lab, name: str, network: Mapping[str, Any]) -> tuple[str, tup
 def url(lab: Lab, made: Made) -> str:
     """Where the service's requests go."""
     return balancer_sample.urls(lab)[made.listener]
-
-
-def _alarm(lab: Lab, name: str, balancer: str) -> None:
-    dimension = {"Name": "LoadBalancer", "Value": balancer.partition(":loadbalancer/")[2]}
-    client(lab, "cloudwatch").put_metric_alarm(
-        AlarmName=name, Namespace="AWS/ApplicationELB", MetricName="HTTPCode_Target_5XX_Count", Statistic="Sum",
-        Period=60, EvaluationPeriods=1, Threshold=THRESHOLD, ComparisonOperator="GreaterThanThreshold",
-        Dimensions=[dimension],
-    )  # fmt: skip
 
 
 def definition(lab: Lab, family: str, version: str, **special: Any) -> str:
