@@ -17,6 +17,7 @@ from shiftwork_coordinator.drafting import CreateDeployment, Drafted, drafted
 from shiftwork_coordinator.engine.decision import Rollback
 from shiftwork_coordinator.engine.rollback import shifted_back, unneeded
 from shiftwork_coordinator.functions import refuse_unpublished
+from shiftwork_coordinator.model.config import AllAtOnce
 from shiftwork_coordinator.model.rows import Deployment, Group, Request, Target
 from shiftwork_coordinator.model.settings import GroupSettings
 from shiftwork_coordinator.model.status import ENDED
@@ -227,7 +228,7 @@ async def rollback_deployment(home: Coordinator, deployment_id: str, *, who: str
 
 
 async def _back_anew(home: Coordinator, before: Deployment, group: Group, revision: Revision, who: str) -> Deployment:
-    """New instances with what was there before: those of then are gone."""
+    """New instances with what was there before: those of then are gone. It does not try a share first."""
     asked = CreateDeployment(before.application, before.group, ignore_alarms=True)
     revision = await home.newly_signed(before.application, revision)
     wanted = await drafted(home, asked, who, group, revision)
@@ -235,7 +236,8 @@ async def _back_anew(home: Coordinator, before: Deployment, group: Group, revisi
     await refuse_problems(home, wanted)
     deployment = replace(
         wanted.deployment, rollback_of=before.id, description=f"rollback of {before.id}",
-        parameters=before.previous_parameters, appspec=before.previous_appspec, config=before.config,
+        parameters=before.previous_parameters, appspec=before.previous_appspec,
+        config=replace(before.config, traffic=AllAtOnce()),
     )  # fmt: skip
     also = Put(replace(before, rolled_back_by=deployment.id))
     return await _begin(home, deployment, wanted.targets, "rollback", also, queue=False)

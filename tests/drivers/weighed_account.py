@@ -97,6 +97,12 @@ class Weighed(Account):
     def describe_target_group_attributes(self, TargetGroupArn: str) -> Any:
         return {"Attributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "0"}]}
 
+    def describe_load_balancers(self, LoadBalancerArns: list[str]) -> Any:
+        return {"LoadBalancers": [{"LoadBalancerName": "web", "LoadBalancerArn": arn} for arn in LoadBalancerArns]}
+
+    def describe_load_balancer_attributes(self, LoadBalancerArn: str) -> Any:
+        return {"Attributes": []}
+
     def describe_target_health(self, TargetGroupArn: str) -> Any:
         used = any(TargetGroupArn in self.weights(arn) for arn in self.routes)
         state = {"State": "healthy"} if used else {"State": "unused", "Reason": "Target.NotInUse"}

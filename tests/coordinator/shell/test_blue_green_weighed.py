@@ -13,18 +13,20 @@ from tests.coordinator.shell.conftest import V1, V2, Agent, World
 from tests.drivers.weighed_account import BLUE, GREEN, LISTENER, Weighed, web
 
 from shiftwork_contract.revision import Revision
+from shiftwork_coordinator import fleets
 from shiftwork_coordinator.balancers.elbv2 import TargetGroups
 from shiftwork_coordinator.creation import new_id, targets_of
-from shiftwork_coordinator.model.config import DeploymentConfig, MinimumHealthyHosts, TimeBasedCanary
+from shiftwork_coordinator.model.config import AllAtOnce, DeploymentConfig, MinimumHealthyHosts, TimeBasedCanary
 from shiftwork_coordinator.model.rows import Deployment, Instance
 from shiftwork_coordinator.model.settings import BlueGreen, Instances, Quiet, Weights
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
-from shiftwork_coordinator.operations import stop_deployment, store_and_start
+from shiftwork_coordinator.operations import rollback_deployment, stop_deployment, store_and_start
 from shiftwork_coordinator.ports import Pace
 from shiftwork_coordinator.scaling_groups import fleet_targets
 from shiftwork_coordinator.shell.run import Run
 from shiftwork_coordinator.shifters import asking, weighing
 from shiftwork_coordinator.store import Put
+from shiftwork_coordinator.testing import Machine, MemoryFleets
 
 D = DeploymentStatus
 FLEET = "autoscaling:web"
@@ -143,3 +145,13 @@ async def test_an_answer_that_is_lost_changes_nothing(site: Site, call: int) -> 
     ended = await site.world.ended(id)
     assert ended.status is D.SUCCEEDED, ended.error_message
     assert (site.account.share(GREEN), site.account.serving()) == (100, {GREEN: [name]})
+
+
+async def test_a_rollback_afterwards_moves_all_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    id, name = await site.deploy()
+    assert (await site.world.ended(id)).status is D.SUCCEEDED
+    there = MemoryFleets({one: Machine(group=name) for one in site.account.ids(name)})
+    monkeypatch.setattr(fleets, "connect", lambda at: there)
+    back = await rollback_deployment(site.world.home, id, who="tester")
+    assert (back.rollback_of, back.config.name, back.config.traffic) == (id, "canary", AllAtOnce())
+    assert back.settings.weights == Weights((GREEN, BLUE), LISTENER), "it goes the other way"
