@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.coordinator.engine.test_blue_green import BLUE, FLEET, GREEN, World
 
 from shiftwork_contract.resource import ExistingSets
+from shiftwork_coordinator.engine.actions import Register
 from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Target
@@ -36,6 +37,12 @@ class Standing(World):
     def _seen(self, name: str) -> TrafficSeen:
         seen, busy = super()._seen(name), self.busy.get(name, 0)
         return replace(seen, last=replace(seen.last, in_flight=busy)) if busy else seen
+
+    def _do(self, action: Any) -> None:
+        """Nothing is let in that has not passed ValidateService in this deployment."""
+        if isinstance(action, Register) and action.instance in GREEN:
+            assert self.snapshot.targets[action.instance].stage >= 3, (action, self.log)
+        super()._do(action)
 
     def ran(self, name: str) -> set[int]:
         """The stages in which its agent was told to run something, but for the preparation."""
