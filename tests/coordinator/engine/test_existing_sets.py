@@ -78,6 +78,21 @@ def test_one_that_no_balancer_takes_out_fails_before_anything_is_changed() -> No
     assert not world.ran("green-1") | world.ran("green-2")
 
 
+def test_one_that_cannot_fetch_the_revision_stays_out_while_the_others_take_over() -> None:
+    """What it has is the revision of the time before the last."""
+    world, late = Standing(), ("green-2", 0)
+    world.least = 1
+    real = world._ran
+    world._ran = lambda row: row if (row.instance, row.stage) == late else real(row)  # type: ignore[method-assign]
+    world.until(lambda d: any(t.instance == "green-1" and t.stage == 2 for t in d.targets))
+    world.fails = lambda instance, stage: (instance, stage) == late
+    world.snapshot = replace(
+        world.snapshot, commands={**world.snapshot.commands, late: real(world.snapshot.commands[late])}
+    )
+    assert (world.end().status, world.serving) == (D.SUCCEEDED, {"green-1"})
+    assert world.statuses(("green-2",)) == {T.FAILED}
+
+
 @pytest.mark.parametrize("ticks", range(1, 26))
 def test_a_stop_at_any_moment_ends_with_one_set_in_traffic(ticks: int) -> None:
     world = Standing()
