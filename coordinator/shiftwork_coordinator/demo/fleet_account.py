@@ -16,6 +16,7 @@ SETTLED_WITHIN = 60.0
 HOSTS = "i-*"
 OURS = "shiftwork-"
 """Lifecycle hooks of deployment groups, which stay as long as those do."""
+GOING = "Terminating"
 
 
 def facts(lab: Lab, made: Made) -> dict[str, Any]:
@@ -83,8 +84,12 @@ def left(stage: Stage, made: Made, before: Mapping[str, Any]) -> list[str]:
 
 
 def _settled(lab: Lab) -> bool:
-    there = {one["InstanceId"] for group in fleet_sample.groups(lab) for one in group["Instances"]}
-    return _hosts(lab) == there
+    every = [one for group in fleet_sample.groups(lab) for one in group["Instances"]]
+    return (
+        _hosts(lab)
+        == {one["InstanceId"] for one in every}
+        == {one["InstanceId"] for one in every if not one["LifecycleState"].startswith(GOING)}
+    )
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,8 @@ class Dropped(Exception):
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the coordinator's calls of `operation` (`lambda:UpdateAlias`, `lambda:*`, `*`) suffer: from the `first` that
     matches on, `times` of them (0 = all that follow); with `late` after they have had their effect. `where` must be
-    part of the path, which for Lambda names the function, or of the body.
+    part of the path, which for Lambda names the function, or of the body. With `each`, calls that differ are counted
+    each for itself.
 
     `throttle`, `deny` and `error` (with `code` and `status`) refuse; `delay` takes `seconds`; `drop` answers nothing;
     `stale` does nothing and repeats what was last answered at that address; `kill` ends the process in `pid_file`.
@@ -37,6 +39,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     times: int = 1
     late: bool = False
     where: str = ""
+    each: bool = False
     seconds: float = 0.0
     status: int = 500
     code: str = "InternalFailure"
@@ -64,7 +67,7 @@ class Faults:
         matching = [(f, seen) for f, seen in self._faults if _matches(f, asked)]
         for _, seen in matching:
             seen.append(asked)
-        return [fault for fault, seen in matching if _strikes(fault, len(seen))]
+        return [fault for fault, seen in matching if _strikes(fault, _count(fault, seen))]
 
     def remember(self, asked: Asked, answered: Answer) -> None:
         if answered.fine and asked.by_shiftwork:
@@ -88,7 +91,8 @@ class Faults:
         if self.killed is not None:
             await self.killed(asked)
         else:
-            os.kill(int(Path(fault.pid_file).read_text()), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it was killed at another call of the same moment
+                os.kill(int(Path(fault.pid_file).read_text()), signal.SIGKILL)
 
 
 def _matches(fault: Fault, asked: Asked) -> bool:
@@ -99,6 +103,12 @@ def _matches(fault: Fault, asked: Asked) -> bool:
 def _address(asked: Asked) -> str | bytes:
     """Where all calls of a service go to one path, the body says which is which."""
     return asked.path if asked.path != "/" else asked.call.name.encode() + asked.body
+
+
+def _count(fault: Fault, seen: Sequence[Asked]) -> int:
+    """The how manieth the last of them is."""
+    last = seen[-1]
+    return sum(one.path == last.path and one.body == last.body for one in seen) if fault.each else len(seen)
 
 
 def _strikes(fault: Fault, seen: int) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from shiftwork_contract.errors import Unavailable
 from shiftwork_coordinator.lab import operator, plan, process, processes
 from shiftwork_coordinator.lab.aws.fleets import metadata
 from shiftwork_coordinator.lab.docker_cli import attempt, docker, label
 from shiftwork_coordinator.lab.plan import Instance, Lab
 
 APPLICATION = "demo-app.env"
+JOINS_WITHIN, AGAIN_AFTER = 30.0, 0.25
 
 
 class Hosts(Protocol):
@@ -27,7 +31,7 @@ class Hosts(Protocol):
 
 
 class AgentHosts:
-    """Of the lab in `directory`, whose coordinator may come later than this."""
+    """Of the lab in `directory`, whose coordinator may come later than this, and be away for a moment."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -36,7 +40,8 @@ class AgentHosts:
     def start(self, id: str, address: str) -> None:
         lab, instance = plan.load(self._directory), Instance(id, address)
         process.furnish(lab, instance)
-        process.start_agent(lab, instance, lab.url, operator.agent_token(lab, id), _environment(address))
+        about = _environment(address)
+        _patiently(lambda: process.start_agent(lab, instance, lab.url, operator.agent_token(lab, id), about))
 
     def end(self, id: str) -> None:
         place = process.home(plan.load(self._directory), id)
@@ -75,3 +80,15 @@ def _container(lab: Lab, id: str) -> str:
 
 def _environment(address: str) -> dict[str, str]:
     return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint(address), "AWS_EC2_METADATA_DISABLED": "false"}
+
+
+def _patiently(join: Callable[[], None]) -> None:
+    """Again while the coordinator does not answer, as an image's boot script does."""
+    until = time.monotonic() + JOINS_WITHIN
+    while True:
+        try:
+            return join()
+        except Unavailable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_AFTER)
