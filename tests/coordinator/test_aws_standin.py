@@ -196,6 +196,38 @@ async def test_faults_strike_the_coordinators_calls_and_nobody_elses(standin: St
     assert "RoutingConfig" in await thread(orders.get_alias, **asked), "it had its effect, only its answer was lost"
 
 
+async def test_faults_may_count_calls_that_differ_each_for_itself(standin: StandIn) -> None:
+    await thread(_made, GOOD)
+    ours = client("lambda", "shiftwork")
+    standin.faults.add(Fault("throttle", "lambda:*", each=True))
+    asked = {"FunctionName": "orders", "Name": "live"}
+    assert await refused(ours.get_alias, **asked) == "ThrottlingException"
+    assert await refused(ours.get_function_configuration, FunctionName="orders") == "ThrottlingException"
+    await thread(ours.get_alias, **asked)
+    await thread(ours.get_function_configuration, FunctionName="orders")
+
+
+async def test_a_change_may_be_answered_before_it_is_carried_out(standin: StandIn) -> None:
+    theirs, ours = client("autoscaling", "somebody"), client("autoscaling", "shiftwork")
+    template = {"LaunchTemplateName": "web", "Version": "$Latest"}
+    image = {"ImageId": "ami-12c6146b"}
+    await thread(client("ec2", "somebody").create_launch_template, LaunchTemplateName="web", LaunchTemplateData=image)
+    await thread(
+        theirs.create_auto_scaling_group, AutoScalingGroupName="web", MinSize=0, MaxSize=0, LaunchTemplate=template,
+        AvailabilityZones=["us-east-1a"],
+    )  # fmt: skip
+    standin.faults.add(Fault("lag", "autoscaling:SuspendProcesses", seconds=0.2))
+    await thread(ours.suspend_processes, AutoScalingGroupName="web", ScalingProcesses=["Launch"])
+
+    async def rests() -> bool:
+        return bool((await thread(theirs.describe_auto_scaling_groups))["AutoScalingGroups"][0]["SuspendedProcesses"])
+
+    assert not await rests()
+    async with asyncio.timeout(10):
+        while not await rests():
+            await asyncio.sleep(0.05)
+
+
 async def test_a_function_that_takes_too_long_or_ends_is_a_failure(standin: StandIn) -> None:
     orders = await thread(_made, "import time\ndef main(event, context):\n    time.sleep(60)\n")
     await thread(orders.update_function_configuration, FunctionName="orders", Timeout=1)

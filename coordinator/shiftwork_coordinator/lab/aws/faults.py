@@ -15,7 +15,7 @@ import msgspec
 
 from shiftwork_coordinator.lab.aws.exchange import Answer, Asked, query_refusal, refusal
 
-Kind = Literal["throttle", "deny", "error", "delay", "drop", "stale", "kill"]
+Kind = Literal["throttle", "deny", "error", "delay", "drop", "stale", "lag", "kill"]
 QUERY = frozenset({"elb", "elbv2", "autoscaling", "ec2", "sts", "iam"})
 
 
@@ -30,7 +30,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     each for itself.
 
     `throttle`, `deny` and `error` (with `code` and `status`) refuse; `delay` takes `seconds`; `drop` answers nothing;
-    `stale` does nothing and repeats what was last answered at that address; `kill` ends the process in `pid_file`.
+    `stale` does nothing and repeats what was last answered at that address; `lag` answers that a query service's change
+    is made, `seconds` before it is; `kill` ends the process in `pid_file`.
     """
 
     kind: Kind

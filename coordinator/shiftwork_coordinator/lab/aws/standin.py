@@ -20,7 +20,7 @@ from aiohttp import web
 from shiftwork_contract.errors import ShiftworkError
 from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.lab import plan
-from shiftwork_coordinator.lab.aws import calls, services
+from shiftwork_coordinator.lab.aws import calls, query, services
 from shiftwork_coordinator.lab.aws.balancing import router
 from shiftwork_coordinator.lab.aws.balancing.elbv2 import Balancing
 from shiftwork_coordinator.lab.aws.containers.ecs import Services
@@ -64,7 +64,7 @@ class StandIn:
         self.functions = Functions(runner, self.metrics, clock, later, seed)
         self.balancing = Balancing(upstream, requests, self.metrics, clock, seed)
         self.url = ""
-        self._moto = upstream
+        self._moto, self._later = upstream, later
         self.scheduler = Scheduler(start, self.balancing, clock, later)
         containers = Services(upstream, self.scheduler, self.balancing)
         waits = Waits(upstream, clock)
@@ -94,15 +94,25 @@ class StandIn:
     async def _answered(self, asked: Asked) -> Answer:
         due = self.faults.due(asked)
         for fault in (f for f in due if not f.late):
+            if fault.kind == "lag":
+                self._later(self._lagging(asked, fault.seconds))
+                return query.answer(asked.call.service, asked.call.operation)
             if (instead := await self.faults.strike(fault, asked)) is not None:
                 return instead
-        handler = self._table.get((asked.call.service, asked.call.operation))
-        answered = await (handler(asked, self._pass) if handler else self._pass(asked))
+        answered = await self._done(asked)
         self.faults.remember(asked, answered)
         for fault in (f for f in due if f.late):
             if (instead := await self.faults.strike(fault, asked)) is not None:
                 return instead
         return answered
+
+    async def _done(self, asked: Asked) -> Answer:
+        handler = self._table.get((asked.call.service, asked.call.operation))
+        return await (handler(asked, self._pass) if handler else self._pass(asked))
+
+    async def _lagging(self, asked: Asked, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._done(asked)
 
     async def _pass(self, asked: Asked) -> Answer:
         return await self._moto.ask(asked.method, asked.path, asked.headers, asked.body)
