@@ -22,6 +22,8 @@ DEFAULTS: dict[Platform, str] = {
 }  # fmt: skip
 """The config of a group that names none."""
 NO_INSTANCES = "NO_INSTANCES"
+LOOKS = 1000
+"""Readings that a deployment may ask an agent for, one after the other."""
 ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -149,7 +151,7 @@ def resource_targets(deployment: Deployment, resources: Sequence[Resource]) -> l
 
 def first_look(deployment: Deployment) -> int:
     """Higher than any number that agents were given by earlier deployments: their last readings do not count here."""
-    return deployment.serial * 1000
+    return deployment.serial * LOOKS
 
 
 def rollback_rows(

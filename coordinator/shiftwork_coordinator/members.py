@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from shiftwork_contract.errors import Unavailable
+from shiftwork_contract.messages import Unwatch, Watch
 from shiftwork_coordinator import fleets, turns
-from shiftwork_coordinator.creation import matching
+from shiftwork_coordinator.creation import LOOKS, matching
 from shiftwork_coordinator.engine.batches import natural
 from shiftwork_coordinator.fleets.choosing import Chosen, tied
 from shiftwork_coordinator.model.rows import Group, Instance, Target
@@ -24,6 +25,9 @@ from shiftwork_coordinator.turns import Side
 
 RESOLVE_LIMIT = 60.0
 """Seconds for all pages of EC2's answers together."""
+GATE_EVERY, GATE_LOOKS = 0.02, 250
+"""Seconds between two looks whether agents have told how their gates stand, and how many looks: 5 s. One that is silent
+then is unknown, which is refused by name."""
 
 
 class Meant(msgspec.Struct, frozen=True):
@@ -67,12 +71,38 @@ async def _side(group: Group, wanted: Instances, everybody: Sequence[Instance]) 
 
 
 async def _seen(home: Coordinator, group: Group, instances: Iterable[Instance]) -> dict[str, tuple[TrafficSeen, ...]]:
+    """How balancers see them; nothing of those whose gate was never made, to which they cannot send."""
     targets = [Target("", one.name, one.address, one.cloud_id) for one in instances]
     balancing = Balancing(group.id, group.settings, targets, home.agents, home.epoch)
     try:
-        return await balancing.seen_now(home.clock)
+        shut = await _gateless(home, group, list(balancing.servers)) if balancing.has_gate else set()
+        seen = await balancing.seen_now(home.clock)
     finally:
         await balancing.close()
+    return {name: readings for name, readings in seen.items() if name not in shut}
+
+
+async def _gateless(home: Coordinator, group: Group, names: Sequence[str]) -> set[str]:
+    """Whose agent says that it has no gate for the group. Asked are those who have told of none since they connected;
+    while a deployment of the group runs, it does that."""
+    silent = [name for name in names if home.agents.seen(name, group.id).gate is None]
+    if not silent or _deploys(home, group):
+        return set()
+    asked = await home.store.next_serial() * LOOKS
+    there = [name for name in silent if home.agents.send(name, Watch(home.epoch, group.id, asked))]
+    for _ in range(GATE_LOOKS):
+        if all(home.agents.seen(name, group.id).asked >= asked for name in there):
+            break
+        await asyncio.sleep(GATE_EVERY)
+    if not _deploys(home, group):
+        for name in there:
+            home.agents.send(name, Unwatch(home.epoch, group.id))
+    found = {name: home.agents.seen(name, group.id) for name in there}
+    return {name for name, seen in found.items() if seen.asked >= asked and seen.gate is None}
+
+
+def _deploys(home: Coordinator, group: Group) -> bool:
+    return any(run.image.deployment.group_id == group.id for run in home.runs.values())
 
 
 async def _last(home: Coordinator, group: Group) -> set[str]:

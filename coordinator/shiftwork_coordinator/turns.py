@@ -16,8 +16,8 @@ from shiftwork_coordinator.model.snapshot import TrafficSeen
 
 CODE = "InvalidBlueGreenDeploymentConfigurationException"
 TWICE = "InvalidTargetInstancesException"
-TO_SERVE = frozenset({"healthy", "starting", "draining"})
-"""What a balancer says of an instance that gets requests, or may at any moment."""
+TO_SERVE = frozenset({"healthy", "starting"})
+"""What a balancer says of an instance that gets requests, or is about to."""
 
 
 class Side(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.drivers.test_blue_green import HELD, LET_GO, A
+from tests.drivers.test_blue_green import HELD, LET_GO, REAL, A, in_moto, stands, with_moto
 from tests.drivers.weighed_account import BLUE, GREEN, LISTENER, LOGIN, RULE, Weighed, web
 
 from shiftwork_contract.errors import InvalidRequest, Unavailable
@@ -422,3 +422,48 @@ async def test_not_refused(make: Any, kind: str, change: Callable[[Weighed], Non
     account.groups["web"]["Tags"] = []
     change(account)
     assert [problem.message for problem in await driver().check([KINDS[kind]]) if problem.fatal] == []
+
+
+async def test_the_same_with_moto(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There and back, and then there."""
+    import boto3
+
+    monkeypatch.setattr(asking, "of", lambda at: with_moto(REAL(at)))
+    scaling, elb = in_moto("copy"), boto3.client("elbv2")
+    before = stands(scaling)
+    weights = behind_a_listener(elb, before["web"]["TargetGroupARNs"][0])
+    made, [_, other] = driver(weights), weights.target_groups
+    assert [problem.message for problem in await made.check([COPY]) if problem.fatal] == []
+    await made.arrange(COPY, A.PROVISIONED)
+    members = [{"Id": id} for id in (await reading(made, COPY)).members]
+    elb.register_targets(TargetGroupArn=other, Targets=members)
+    await made.set_weight(COPY, 0.25)
+    assert (await reading(made, COPY)).weight == 0.25
+    with pytest.raises(Unavailable, match="sends 25% of its requests to too"):
+        await made.arrange(COPY, A.ABANDONED)
+    await made.set_weight(COPY, 0.0)
+    elb.deregister_targets(TargetGroupArn=other, Targets=members)
+    await made.arrange(COPY, A.ABANDONED)
+    assert stands(scaling) == before
+    await made.arrange(COPY, A.PROVISIONED)
+    await made.set_weight(COPY, 1.0)
+    for wanted in (A.PROMOTED, A.RETIRED):
+        await made.arrange(COPY, wanted)
+        assert wanted in (await reading(made, COPY)).holds
+    assert stands(scaling)["web-d-1"]["TargetGroupARNs"] == [other]
+    assert stands(scaling).keys() == {"web-d-1"}
+    assert (await reading(made, COPY)).weight == 1.0
+
+
+def behind_a_listener(elb: Any, target_group: str) -> Weights:
+    """It and another one, of which the listener knows the first."""
+    import boto3
+
+    subnets = boto3.client("ec2").describe_subnets()["Subnets"][:2]
+    other = elb.create_target_group(Name="too", Protocol="HTTP", Port=80, VpcId=subnets[0]["VpcId"])["TargetGroups"][0]
+    balancer = elb.create_load_balancer(Name="web", Subnets=[one["SubnetId"] for one in subnets])["LoadBalancers"][0]
+    listener = elb.create_listener(
+        LoadBalancerArn=balancer["LoadBalancerArn"], Protocol="HTTP", Port=80,
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": target_group}],
+    )["Listeners"][0]  # fmt: skip
+    return Weights((target_group, other["TargetGroupArn"]), listener["ListenerArn"])

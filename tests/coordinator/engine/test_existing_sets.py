@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from tests.coordinator.engine.test_blue_green import BLUE, FLEET, GREEN, World
 
 from shiftwork_contract.resource import ExistingSets
+from shiftwork_coordinator.engine.actions import Register
 from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Target
@@ -36,6 +37,12 @@ class Standing(World):
     def _seen(self, name: str) -> TrafficSeen:
         seen, busy = super()._seen(name), self.busy.get(name, 0)
         return replace(seen, last=replace(seen.last, in_flight=busy)) if busy else seen
+
+    def _do(self, action: Any) -> None:
+        """Nothing is let in that has not passed ValidateService in this deployment."""
+        if isinstance(action, Register) and action.instance in GREEN:
+            assert self.snapshot.targets[action.instance].stage >= 3, (action, self.log)
+        super()._do(action)
 
     def ran(self, name: str) -> set[int]:
         """The stages in which its agent was told to run something, but for the preparation."""
@@ -69,6 +76,21 @@ def test_one_that_no_balancer_takes_out_fails_before_anything_is_changed() -> No
     assert (ended.status, ended.error_code, world.serving) == (D.FAILED, "BLOCK_TRAFFIC", set(BLUE))
     assert "green-2 is to be changed, and not out of traffic in 90 s" in ended.error_message
     assert not world.ran("green-1") | world.ran("green-2")
+
+
+def test_one_that_cannot_fetch_the_revision_stays_out_while_the_others_take_over() -> None:
+    """What it has is the revision of the time before the last."""
+    world, late = Standing(), ("green-2", 0)
+    world.least = 1
+    real = world._ran
+    world._ran = lambda row: row if (row.instance, row.stage) == late else real(row)  # type: ignore[method-assign]
+    world.until(lambda d: any(t.instance == "green-1" and t.stage == 2 for t in d.targets))
+    world.fails = lambda instance, stage: (instance, stage) == late
+    world.snapshot = replace(
+        world.snapshot, commands={**world.snapshot.commands, late: real(world.snapshot.commands[late])}
+    )
+    assert (world.end().status, world.serving) == (D.SUCCEEDED, {"green-1"})
+    assert world.statuses(("green-2",)) == {T.FAILED}
 
 
 @pytest.mark.parametrize("ticks", range(1, 26))

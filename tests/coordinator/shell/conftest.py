@@ -18,12 +18,14 @@ from shiftwork_contract.messages import (
     EventEnded,
     EventStarted,
     FromCoordinator,
+    GateState,
     GroupState,
     Hello,
     HostFacts,
     Observed,
     Probe,
     RunCommand,
+    SetGate,
     Watch,
 )
 from shiftwork_contract.revision import Revision
@@ -52,6 +54,7 @@ class Agent:
         self.seq = 0
         self.cancelled: set[str] = set()
         self.asked, self.probing = 0, True
+        self.gate: GateState | None = None
         self.release = asyncio.Event()
         self.release.set()
         self.inbox: asyncio.Queue[FromCoordinator] = asyncio.Queue()
@@ -76,8 +79,11 @@ class Agent:
             if isinstance(message, Watch):
                 self.asked = max(self.asked, message.asked)  # an agent never takes back what it has handled
                 if self.probing:
-                    reading = Observed(message.group_id, self.asked, probe=Probe(True))
+                    reading = Observed(message.group_id, self.asked, probe=Probe(True), gate=self.gate)
                     self.world.home.reading(self.name, reading)
+            elif isinstance(message, SetGate):
+                self.gate = GateState(message.open, 60.0, refused=9, passed=9, checkers=1)
+                self.world.home.reading(self.name, Observed(message.group_id, self.asked, gate=self.gate))
             elif isinstance(message, RunCommand) and message.command.id not in {c.id for c in self.commands}:
                 self.commands.append(message.command)
                 await self.run(message.command)

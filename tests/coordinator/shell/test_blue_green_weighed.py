@@ -31,9 +31,7 @@ from shiftwork_coordinator.testing import Machine, MemoryFleets
 D = DeploymentStatus
 FLEET = "autoscaling:web"
 INTERVAL = 0.5
-CANARY = DeploymentConfig(
-    "canary", MinimumHealthyHosts("HOST_COUNT", 0), max_failed=0, traffic=TimeBasedCanary(25, INTERVAL)
-)
+CANARY = DeploymentConfig("canary", MinimumHealthyHosts("HOST_COUNT", 0), max_failed=0)
 
 
 class Site:
@@ -42,13 +40,14 @@ class Site:
         self.serving: list[asyncio.Task[None]] = []
         self.blue = account.ids("web")
 
-    async def deploy(self) -> tuple[str, str]:
+    async def deploy(self, interval: float = INTERVAL) -> tuple[str, str]:
         """The deployment and the name of the replacement, whose instances have started their agents."""
         found = await self.world.store.group("web", "production")
         assert found is not None
+        config = replace(CANARY, traffic=TimeBasedCanary(25, interval))
         row = Deployment(
             new_id(), await self.world.store.next_serial(), "web", "production", found.id,
-            Revision(V2, "coordinator:"), CANARY, await weighing.oriented(found.settings),
+            Revision(V2, "coordinator:"), config, await weighing.oriented(found.settings),
             self.world.home.clock.now(), deployment_type="BLUE_GREEN", rollback_on=(),
         )  # fmt: skip
         originals = [i for i in await self.world.store.instances() if i.name in self.blue]
@@ -120,11 +119,11 @@ async def test_a_script_of_an_original_that_fails_gives_the_weight_back(site: Si
 
 
 async def test_a_stop_during_the_canary_gives_the_weight_back(site: Site) -> None:
-    id, _ = await site.deploy()
-    await site.until(id, lambda run: run.image.targets[FLEET].weight == 0.25)
+    id, _ = await site.deploy(600.0)
+    await site.until(id, lambda run: run.image.targets[FLEET].weight_since)
     await stop_deployment(site.world.home, id, now=False, rollback=None, who="tester")
     ended = await site.world.ended(id)
-    assert (ended.status, site.account.shares[-1]) == (D.STOPPED, 0)
+    assert (ended.status, site.account.shares) == (D.STOPPED, [0, 25, 0])
     as_before(site)
 
 

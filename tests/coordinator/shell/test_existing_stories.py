@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from tests.coordinator.shell.conftest import V1, V2, V3
 
 from shiftwork_contract.errors import Conflict, InvalidRequest
-from shiftwork_contract.messages import HostFacts
-from shiftwork_coordinator import fleets
+from shiftwork_contract.messages import HostFacts, SetGate
+from shiftwork_coordinator import fleets, members
 from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.model.rows import Deployment
-from shiftwork_coordinator.model.settings import BlueGreen, Instances, Originals
+from shiftwork_coordinator.model.settings import BlueGreen, Instances, Originals, Quiet
 from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 from shiftwork_coordinator.operations import create_deployment, rollback_deployment, stop_deployment
 from shiftwork_coordinator.planning import plan
@@ -261,6 +261,51 @@ async def test_what_is_refused_before_anything_is_changed(
     assert yard.balancer.calls == before
 
 
+# With the agents' gates
+
+POINT = {"port": 8081, "path": "/gate"}
+GATE = {"gate": POINT, "fails": 2, "passes": 2, "interval": 0.1, "timeout": 0.1}
+
+
+@pytest.fixture
+async def gated(yard: Yard) -> Yard:
+    await yard.set(load_balancers=({"gate": GATE},), quiet=Quiet(at_most=0.1))
+    return yard
+
+
+def opened(yard: Yard) -> tuple[str, ...]:
+    return tuple(name for name, agent in sorted(yard.world.agents.items()) if agent.gate and agent.gate.open)
+
+
+async def test_gates_that_were_never_made_keep_nobody_from_deploying(gated: Yard) -> None:
+    ended = await gated.deploy(V1)
+    assert (ended.status, opened(gated)) == (D.SUCCEEDED, OTHER), ended.error_message
+
+
+async def test_how_gates_stand_is_asked_of_agents_that_came_back(gated: Yard) -> None:
+    await gated.deploy(V1)
+    await gated.world.restart()
+    agent, orders = gated.world.agents["web-1"], list[bool]()
+    real = agent.send
+
+    def send(message: Any) -> None:
+        if isinstance(message, SetGate):
+            orders.append(message.open)
+        real(message)
+
+    agent.send = send
+    ended = await gated.deploy(V2)
+    assert (ended.status, opened(gated)) == (D.SUCCEEDED, ONE), ended.error_message
+    assert orders == [*sorted(orders)], "a gate that was closed stays so until its instance may serve"
+
+
+async def test_an_agent_that_does_not_tell_of_its_gate_is_named(gated: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "GATE_LOOKS", 3)
+    gated.world.agents["web-3"].probing = False
+    refused = await gated.refused()
+    assert refused.code == "INVALID_LOAD_BALANCER" and "cannot tell of web-3" in refused.message
+
+
 # In EC2
 
 
@@ -294,7 +339,7 @@ async def test_what_failed_terminates_nobody(yard: Yard, ec2: MemoryFleets) -> N
     assert {machine.state for machine in ec2.machines.values()} == {"running"}
 
 
-async def test_a_restart_while_they_are_terminated_is_no_matter(yard: Yard, ec2: MemoryFleets) -> None:
+async def test_what_does_not_show_is_asked_for_again_also_after_a_restart(yard: Yard, ec2: MemoryFleets) -> None:
     real, asked = ec2.terminate, []
 
     async def slow(ids: Any) -> None:
@@ -308,6 +353,7 @@ async def test_a_restart_while_they_are_terminated_is_no_matter(yard: Yard, ec2:
     await yard.world.restart()
     ended = await yard.world.ended(id)
     assert ended.status is D.SUCCEEDED and set(asked) == {tuple(IDS[name] for name in ONE)}
+    assert {ec2.machines[IDS[name]].state for name in ONE} == {"shutting-down"}
 
 
 async def test_none_is_terminated_that_an_auto_scaling_group_would_launch_again(yard: Yard, ec2: MemoryFleets) -> None:
