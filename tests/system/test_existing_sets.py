@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.system.conftest import World, usable
+from tests.system.conftest import World
 
 from shiftwork_coordinator.lab import application, bundles, lifecycle
 
@@ -11,10 +11,10 @@ BLUE, GREEN = ["web-1", "web-2"], ["web-3", "web-4"]
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory):
+def yard(where, tmp_path_factory):
     """Nothing is installed anywhere, and nobody serves."""
     directory = tmp_path_factory.mktemp("turns")
-    lab = lifecycle.up(directory / "lab", 4, usable("process"), print)
+    lab = lifecycle.up(directory / "lab", 4, where, print)
     try:
         yard = World(lab, directory / "bundles")
         names = {"green": "existing", "replacements": {"names": GREEN}}
