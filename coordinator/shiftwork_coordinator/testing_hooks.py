@@ -16,17 +16,25 @@ from shiftwork_coordinator.testing import Machine, MemoryFleets
 @dataclass
 class MemoryHooks:
     """Instances that are launched or ended wait for the hooks of their group. `answers` and `beats` are what was told,
-    by instance; `puts` counts hooks that were put."""
+    by instance; `puts` counts hooks that were put, `asked` questions for members, which are not answered while
+    `answering` is clear."""
 
     fleet: MemoryFleets
     hooks: dict[str, ScalingHook] = field(default_factory=dict)
     answers: list[tuple[str, str]] = field(default_factory=list)
     beats: list[str] = field(default_factory=list)
     puts: int = 0
+    asked: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     async def members(self, groups: Sequence[str]) -> Sequence[Member]:
         self._ask()
+        self.asked += 1
+        await self.answering.wait()
         found = self.fleet.machines.items()
         return [Member(id, "", m.zone, m.group, m.lifecycle) for id, m in found if m.group and m.group in groups]
 

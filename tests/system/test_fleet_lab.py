@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,10 @@ from shiftwork_coordinator.lab.aws.fleet_sample import ALARM
 from shiftwork_coordinator.lab.aws.sample import client
 from shiftwork_coordinator.lab.plan import APP_PORT, Lab
 
-NAMES = ("autoscaling-in-place", "autoscaling-blue-green", "autoscaling-swap", "server-canary")
+NAMES = (
+    "autoscaling-in-place", "autoscaling-scale-out", "autoscaling-blue-green", "autoscaling-swap", "server-canary"
+)  # fmt: skip
+HOOKS = ("PutLifecycleHook", "DeleteLifecycleHook")
 AT_ONCE = 2
 """Labs that two processors have time for: each is a dozen processes under steady requests."""
 
@@ -32,22 +34,22 @@ def shown() -> dict[str, dict[str, Any]]:
     """What each demonstration tells; nothing of them is left on this machine."""
     with tempfile.TemporaryDirectory(prefix="sw-") as directory, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", directory)
-        with ThreadPoolExecutor(AT_ONCE) as few:
-            told = list(few.map(told_by, NAMES))
+        argv = [[*command(), "demo", name, "--output", "json"] for name in NAMES]
+        started = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in argv]
+        told = [(demo.communicate(timeout=280), demo.returncode) for demo in started]
+        for (_, complaints), code in told:
+            assert code == 0, complaints
         assert list(Path(directory).iterdir()) == processes.of(Path(directory)) == []
-    return dict(zip(NAMES, told, strict=True))
-
-
-def told_by(name: str) -> dict[str, Any]:
-    argv = [*command(), "demo", name, "--output", "json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return {name: json.loads(out) for name, ((out, _), _) in zip(NAMES, told, strict=True)}
 
 
 def changes(told: dict[str, Any]) -> list[str]:
-    return [call["operation"] for call in told["awsCalls"] if not call["operation"].startswith("Describe")]
+    """What was changed, but for the launch hooks, which are looked after beside the deployments."""
+    return [one for one in operations(told) if not one.startswith("Describe") and one not in HOOKS]
+
+
+def operations(told: dict[str, Any]) -> list[str]:
+    return [call["operation"] for call in told["awsCalls"]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,7 +57,24 @@ def test_no_request_fails_and_the_account_stands_as_before(name: str, shown: dic
     told = shown[name]
     assert (told["requests"]["failed"], told["leftBehind"], told["serving"]) == (0, [], "v2")
     assert set(told["requests"]["byVersion"]) == {"v1", "v2"}, "nobody has seen v3"
-    assert told["minimumInService"] == 2
+    assert told["minimumInService"] == (1 if name == "autoscaling-scale-out" else 2)
+
+
+def test_what_is_launched_is_prepared_before_it_serves_and_what_is_ended_stopped_first(
+    shown: dict[str, dict[str, Any]],
+) -> None:
+    """v1 during the deployment of v2, then v2 by a deployment of its own; what the group ends goes last."""
+    told = shown["autoscaling-scale-out"]
+    updated, launched, followed, _ = (one["revision"] for one in told["deployments"])
+    assert launched != updated == followed
+    assert {one["status"] for one in told["deployments"]} == {"Succeeded"}
+    answered = [call["parameters"] for call in told["awsCalls"] if call["operation"] == "CompleteLifecycleAction"]
+    assert [one["LifecycleActionResult"] for one in answered] == ["CONTINUE", "CONTINUE"]
+    done, new = operations(told), answered[0]["InstanceId"]
+    into_traffic = (
+        n for n, call in enumerate(told["awsCalls"]) if done[n] == "RegisterTargets" and new in str(call["parameters"])
+    )
+    assert next(into_traffic) < done.index("CompleteLifecycleAction"), "healthy before it is let in"
 
 
 def test_a_group_rests_while_its_instances_are_changed(shown: dict[str, dict[str, Any]]) -> None:
@@ -66,6 +85,10 @@ def test_a_group_rests_while_its_instances_are_changed(shown: dict[str, dict[str
     done = changes(told)
     assert (done[:2], done[-2:]) == (rests, ["ResumeProcesses", "DeleteTags"])
     assert [one for one in done if one not in traffic] == [*rests, "ResumeProcesses", "DeleteTags"] * 3
+
+
+def test_a_launch_hook_that_stands_is_left_alone(shown: dict[str, dict[str, Any]]) -> None:
+    assert not [one for one in operations(shown["autoscaling-in-place"]) if one in HOOKS]
 
 
 @pytest.mark.parametrize(("name", "made"), [("autoscaling-blue-green", 2), ("autoscaling-swap", 0)])

@@ -14,8 +14,8 @@ from shiftwork_coordinator.lab.plan import Lab
 
 SETTLED_WITHIN = 60.0
 HOSTS = "i-*"
-OURS = "shiftwork-"
-"""Lifecycle hooks of deployment groups, which stay as long as those do."""
+LAUNCH_HOOK, STOP_HOOK = "shiftwork-launch-", "shiftwork-terminate-"
+"""The first stays on the group that serves, and is on no other; the second goes when it is not wanted any more."""
 GOING = "Terminating"
 
 
@@ -39,7 +39,23 @@ def facts(lab: Lab, made: Made) -> dict[str, Any]:
         "instances that no group has": sorted({*_running(lab), *_hosts(lab)} - there),
         "instances in EC2": len(_running(lab)),
         "hosts": len(_hosts(lab)),
+        "hooks out of place": _astray(lab),
     }
+
+
+def _astray(lab: Lab) -> list[str]:
+    groups = {group["AutoScalingGroupName"]: group["Instances"] for group in fleet_sample.groups(lab)}
+    return [
+        f"{hook} of {name}"
+        for name, instances in groups.items()
+        for hook in _hooks(lab, name)
+        if hook.startswith(STOP_HOOK) or (hook.startswith(LAUNCH_HOOK) and not instances)
+    ]
+
+
+def _hooks(lab: Lab, group: str) -> list[str]:
+    found = client(lab, "autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=group)["LifecycleHooks"]
+    return sorted(hook["LifecycleHookName"] for hook in found)
 
 
 def _shares(action: Mapping[str, Any]) -> dict[str, float]:
@@ -55,14 +71,13 @@ def _others(lab: Lab, made: Made, own: str) -> list[str]:
 
 
 def _group(lab: Lab, group: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    name = group["AutoScalingGroupName"]
-    hooks = client(lab, "autoscaling").describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"]
+    hooks = _hooks(lab, group["AutoScalingGroupName"])
     return {
         "sizes": [group[key] for key in ("MinSize", "MaxSize", "DesiredCapacity")],
         "instances": sorted(one["LifecycleState"] for one in group["Instances"]),
         "suspended": sorted(one["ProcessName"] for one in group["SuspendedProcesses"]),
         "tags": sorted(f"{one['Key']}={one['Value']}" for one in group["Tags"]),
-        "hooks": sorted(name for one in hooks if not (name := one["LifecycleHookName"]).startswith(OURS)),
+        "hooks": [name for name in hooks if not name.startswith(LAUNCH_HOOK)],
         "target groups": sorted(names.get(arn, arn) for arn in group["TargetGroupARNs"]),
     }
 
@@ -85,11 +100,9 @@ def left(stage: Stage, made: Made, before: Mapping[str, Any]) -> list[str]:
 
 def _settled(lab: Lab) -> bool:
     every = [one for group in fleet_sample.groups(lab) for one in group["Instances"]]
-    return (
-        _hosts(lab)
-        == {one["InstanceId"] for one in every}
-        == {one["InstanceId"] for one in every if not one["LifecycleState"].startswith(GOING)}
-    )
+    there = {one["InstanceId"] for one in every}
+    stay = {one["InstanceId"] for one in every if not one["LifecycleState"].startswith(GOING)}
+    return _hosts(lab) == there == stay and not _astray(lab)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

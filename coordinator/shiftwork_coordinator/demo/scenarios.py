@@ -8,6 +8,7 @@ from typing import NamedTuple
 from shiftwork_coordinator.demo import (
     autoscaling_blue_green,
     autoscaling_in_place,
+    autoscaling_scale_out,
     autoscaling_swap,
     ecs_blue_green,
     ecs_canary,
@@ -65,6 +66,12 @@ SCENARIOS = {
         "half of an Auto Scaling group at a time, held still meanwhile; a broken v3 is rolled back",
         0,
         autoscaling_in_place.run,
+        aws=True,
+    ),
+    "autoscaling-scale-out": Scenario(
+        "an Auto Scaling group grows during a deployment and shrinks after it; nothing serves unprepared",
+        0,
+        autoscaling_scale_out.run,
         aws=True,
     ),
     "autoscaling-blue-green": Scenario(

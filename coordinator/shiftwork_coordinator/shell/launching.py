@@ -143,15 +143,22 @@ class Launches:
         if not rows and not waiting:
             return
         self._open = True
-        snapshot = await self._snapshot(group, rows, waiting, members)
+        run = self._run_of(group)
+        # Read after that: a deployment that has ended meanwhile has said what is good.
+        fresh = await self._home.store.group_by_id(group.id) or group
+        snapshot = await self._snapshot(fresh, run, rows, waiting, members)
         await self._carry_out(snapshot, decide(snapshot, self._home.clock.now()))
 
     # What is seen
 
     async def _snapshot(
-        self, group: Group, rows: Sequence[Launch], waiting: Mapping[str, Waiting], members: Sequence[Member]
+        self,
+        group: Group,
+        run: Driven | None,
+        rows: Sequence[Launch],
+        waiting: Mapping[str, Waiting],
+        members: Sequence[Member],
     ) -> LaunchSnapshot:
-        run = self._run_of(group)
         joined = await self._joined()
         installed = await self._home.store.installed(group.id)
         return LaunchSnapshot(
@@ -264,9 +271,9 @@ def wants_hooks(group: Group) -> bool:
 
 
 def _standing(group: Group, names: Sequence[str], members: Sequence[Member], filled: frozenset[str]) -> list[str]:
-    """The groups that launch for the deployment group: of two that swap, the one that has instances."""
+    """The groups that launch for the deployment group: of two that swap, the one that has instances which stay."""
     theirs = [name for name in names if name not in filled]
-    serving = {member.group for member in members} - filled
+    serving = {member.group for member in members if not member.lifecycle.startswith("Terminating")} - filled
     return [name for name in theirs if name in serving] if group.settings.blue_green and serving else theirs
 
 

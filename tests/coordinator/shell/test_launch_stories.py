@@ -131,6 +131,22 @@ async def test_launched_meanwhile_it_is_updated_afterwards(world: Any, scaling: 
     assert group.last_good.identity == V2, "what was launched with the old one does not say what is good"
 
 
+async def test_a_deployment_that_ends_while_aws_is_asked_is_followed_up_too(world: Any, scaling: MemoryHooks) -> None:
+    await deploy(world, V1)
+    world.agents["web-1"].release.clear()
+    running = await create_deployment(world.home, CreateDeployment("web", "production", V2), "tester")
+    await world.until(lambda: bool(world.agents["web-1"].commands))
+    id = await launch(world, scaling, "web-5")
+    await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+    scaling.answering.clear()
+    before = scaling.asked
+    await world.until(lambda: scaling.asked > before)
+    world.agents["web-1"].release.set()
+    await world.ended(running.id)
+    scaling.answering.set()
+    await world.until(lambda: world.agents["web-5"].installed == V2)
+
+
 async def test_what_is_launched_and_what_is_deployed_do_not_wait_for_each_other(
     world: Any, scaling: MemoryHooks
 ) -> None:
