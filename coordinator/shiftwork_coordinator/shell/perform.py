@@ -16,6 +16,8 @@ from shiftwork_coordinator.shell.observe import CALL_LIMIT, Balancer
 log = structlog.get_logger()
 BACKOFF = (0.5, 1.0, 2.0, 4.0)
 """Seconds until a failed call is tried again; the last one repeats."""
+TOGETHER = 1.0
+"""Seconds for which whoever wants the same waits for a call that is under way, to be in the next one together."""
 
 
 class Performer:
@@ -33,19 +35,22 @@ class Performer:
         self._deployment_id, self._balancers, self._servers = deployment_id, balancers, servers
         self._clock, self._allowed, self._record = clock, allowed, record
         self._in_flight: set[str] = set()
+        self._under_way: dict[str, float] = {}
         self._tries: dict[Register | Deregister, int] = {}
 
     def start(self, actions: Sequence[Action], group: asyncio.TaskGroup) -> None:
         """Begins what can begin, one task for all that ask the same verb. An instance that something is under way for
-        is left alone: a late deregister must not overtake a register; the next tick wants it again."""
+        is left alone: a late deregister must not overtake a register. So is one that wants what others are being asked
+        for. The next tick wants it again."""
         ours = [action for action in actions if isinstance(action, Register | Deregister)]
         wanted = [action for action in ours if action.instance not in self._in_flight]
         if not wanted or not self._allowed(CALL_LIMIT):
             return
         for verb in ("deregister", "register"):
             together = [action for action in wanted if action.verb == verb]
-            if together:
+            if together and self._clock.monotonic() - self._under_way.get(verb, -TOGETHER) >= TOGETHER:
                 self._in_flight.update(action.instance for action in together)
+                self._under_way[verb] = self._clock.monotonic()
                 group.create_task(self._perform(verb, together))
 
     async def _perform(self, verb: str, actions: Sequence[Register | Deregister]) -> None:
@@ -57,6 +62,7 @@ class Performer:
             log.warning("what was asked of the balancers could not be stored", verb=verb, why=err.message)
         finally:
             self._in_flight.difference_update(action.instance for action in actions)
+            self._under_way.pop(verb, None)
 
     async def _ask_all(self, verb: str, servers: list[Server]) -> list[ShiftworkError | None]:
         """Asks every balancer, also after one has failed."""

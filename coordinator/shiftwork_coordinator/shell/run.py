@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from shiftwork_contract.errors import Unavailable
 from shiftwork_contract.messages import CancelCommand, QuietCheck, RunCommand, Watch
 from shiftwork_coordinator import notify
+from shiftwork_coordinator.engine.actions import Action
 from shiftwork_coordinator.engine.decide import decide
 from shiftwork_coordinator.engine.decision import Decision, Reason, Rollback
 from shiftwork_coordinator.engine.itinerary import StageKind, positions, stages_of
@@ -174,6 +175,7 @@ class Run:
         began = self.home.clock.monotonic()
         outside = await self._prepared(group)
         await self._look_for_new()
+        asked = dict(self.image.asked)
         decision = decide(self._snapshot(outside), self.home.clock.now())
         changes = self.image.changes(decision)
         self._rest = REST * (self.home.clock.monotonic() - began)
@@ -195,6 +197,7 @@ class Run:
         self.decision = decision
         if outside is not None:
             self._act(decision, before, outside)
+            outside.start([action for action in decision.actions if self._still(action, asked)])
         self.home.ticked(self.home.clock.monotonic() - began)
         if news:
             self.told()
@@ -281,8 +284,11 @@ class Run:
             elif target.cancel != before[target.instance].cancel:
                 self._send_cancel(target)
             self._watch(target)
-        if decision.actions:
-            outside.start(decision.actions)
+
+    def _still(self, action: Action, asked: Mapping[tuple[str, str], Asked]) -> bool:
+        """Whether nothing was asked for it since, while what was decided was being stored. The next tick knows it."""
+        key = (action.instance, action.verb)
+        return self.image.asked.get(key) is asked.get(key)
 
     def _welcome(self, target: Target, outside: Outside) -> None:
         """An instance that became a target on the way."""

@@ -63,3 +63,37 @@ async def test_a_balancer_that_is_away_is_an_error_of_all(first: bool) -> None:
     rows = await recorded(*((away, one) if first else (one, away)))
     assert rows["web-1"].error == rows["web-3"].error == "cannot reach lb"
     assert all(row.asked_at is None for row in rows.values())
+
+
+class Slow:
+    """Notes whom it is asked for together, and answers when it is let."""
+
+    name = "lb"
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.let = asyncio.Event()
+
+    async def register(self, servers: Sequence[Server]) -> None:
+        self.asked.append([server.instance for server in servers])
+        await self.let.wait()
+
+
+async def test_whoever_wants_the_same_while_a_call_is_under_way_is_in_the_next_one_together() -> None:
+    async def record(rows: list[Asked]) -> None:
+        pass
+
+    slow = Slow()
+    servers = {name: Server(name, name) for name in NAMES}
+    performer = Performer(
+        "d-1", [Balancer("lb", slow)], servers, SystemClock(), lambda limit: True, record  # type: ignore[arg-type]
+    )  # fmt: skip
+    async with asyncio.TaskGroup() as group:
+        for wanted in (NAMES[:1], NAMES[:2], NAMES):
+            performer.start([Register(name) for name in wanted], group)
+            await asyncio.sleep(0)
+        assert slow.asked == [["web-1"]]
+        slow.let.set()
+        await asyncio.sleep(0.01)
+        performer.start([Register(name) for name in NAMES[1:]], group)
+    assert slow.asked == [["web-1"], ["web-2", "web-3"]]
