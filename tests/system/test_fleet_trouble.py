@@ -1,5 +1,5 @@
-"""Auto Scaling groups deployed in AWS's stand-in while its API throttles, refuses and lies, and by a coordinator that is
-killed at every call which changes something: agents, requests and SIGKILL are real.
+"""Auto Scaling groups deployed in AWS's stand-in while its API throttles, refuses and lies, and by a coordinator that
+is killed at every call which changes something: agents, requests and SIGKILL are real.
 
 To die after one call of a row is to die before the next: nothing is stored in between. In place every call stands
 alone, so there it dies before each as well.
