@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shiftwork_contract.errors import Unavailable
+from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_coordinator.model.launches import ScalingHook
 from shiftwork_coordinator.model.settings import AutoScaling
 from shiftwork_coordinator.ports import Member
@@ -17,7 +17,7 @@ from shiftwork_coordinator.testing import Machine, MemoryFleets
 class MemoryHooks:
     """Instances that are launched or ended wait for the hooks of their group. `answers` and `beats` are what was told,
     by instance; `puts` counts hooks that were put, `asked` questions for members, which are not answered while
-    `answering` is clear."""
+    `answering` is clear. No hook can be taken away while it is `stuck`."""
 
     fleet: MemoryFleets
     hooks: dict[str, ScalingHook] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class MemoryHooks:
     beats: list[str] = field(default_factory=list)
     puts: int = 0
     asked: int = 0
+    stuck: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -48,6 +49,8 @@ class MemoryHooks:
 
     async def delete(self, hook: ScalingHook) -> None:
         self._ask()
+        if self.stuck:
+            raise InvalidRequest("cannot take the hook away")
         self.hooks.pop(_key(hook), None)
 
     async def answer(self, hook: ScalingHook, instance: str, outcome: str) -> None:

@@ -20,8 +20,9 @@ TRANSITION = {False: "autoscaling:EC2_INSTANCE_LAUNCHING", True: "autoscaling:EC
 OTHERWISE = {False: "ABANDON", True: "CONTINUE"}
 """What AWS does when it hears nothing, by whether the instance leaves: none comes into service without its revision,
 and none is kept from going."""
-OVER = "no active lifecycle action"
-GONE = "not found"
+OVER = ("no active lifecycle action",)
+GONE = ("no lifecycle hook found", "not found")
+"""What AWS says of an instance that waits no longer; of a hook, or a group, that is not there."""
 
 
 class LifecycleHooks:
@@ -65,11 +66,11 @@ class LifecycleHooks:
     async def beat(self, hook: ScalingHook, instance: str) -> None:
         await self._unless(OVER, "record_lifecycle_action_heartbeat", hook, InstanceId=instance)
 
-    async def _unless(self, fine: str, operation: str, hook: ScalingHook, **parameters: Any) -> None:
+    async def _unless(self, fine: Sequence[str], operation: str, hook: ScalingHook, **parameters: Any) -> None:
         try:
             await self._ask(operation, hook, **parameters)
         except InvalidRequest as err:
-            if fine not in err.message.lower():
+            if not any(words in err.message.lower() for words in fine):
                 raise
 
     async def _ask(self, operation: str, hook: ScalingHook, **parameters: Any) -> None:

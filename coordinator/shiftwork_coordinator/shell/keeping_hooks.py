@@ -32,8 +32,10 @@ class HookKeeper:
             return
         hooks = wanted_hooks(group, names)
         known = [hook for hook in await self._store.scaling_hooks() if hook.group_id == group.id]
-        gone = [await self._take_away(hook) for hook in known if hook not in hooks]
-        if all(gone) and await self._put_all(group, hooks, known):
+        left = [hook for hook in known if hook not in hooks and not await self._take_away(hook)]
+        # One that cannot be taken away elsewhere keeps no other from being put, but is not forgotten for it.
+        free = [hook for hook in hooks if _place(hook) not in map(_place, left)]
+        if await self._put_all(group, free, known) and not left:
             self._seen[group.id] = looked
 
     async def clear(self, wanted: Iterable[str]) -> None:
@@ -67,6 +69,11 @@ class HookKeeper:
             return False
         await self._store.write(Delete(hook), epoch=self._epoch())
         return True
+
+
+def _place(hook: ScalingHook) -> tuple[str, bool]:
+    """By which it is remembered: one that moves to another account is noted anew when it is gone from the first."""
+    return hook.scaling_group, hook.leaving
 
 
 def wanted_hooks(group: Group, names: Sequence[str]) -> list[ScalingHook]:

@@ -207,6 +207,19 @@ async def test_hooks_go_when_they_are_not_wanted_any_more(world: Any, scaling: M
     await until(world.store.scaling_hooks, lambda found: not found)
 
 
+async def test_a_hook_that_cannot_be_taken_away_keeps_no_other_from_being_put(world: Any, scaling: MemoryHooks) -> None:
+    scaling.stuck = True
+    group = await world.store.group("web", "production")
+    await world.store.write(
+        Put(replace(group, settings=replace(group.settings, instances=Instances(autoscaling=("b",)))))
+    )
+    world.home.launches.wake()
+    await world.until(lambda: {hook.scaling_group for hook in scaling.hooks.values()} == {"web", "b"})
+    scaling.stuck = False
+    await until(world.store.scaling_hooks, lambda found: {hook.scaling_group for hook in found} == {"b"})
+    assert [hook.scaling_group for hook in scaling.hooks.values()] == ["b"]
+
+
 async def test_a_queue_says_that_there_is_news(world: Any, scaling: MemoryHooks, monkeypatch: Any) -> None:
     monkeypatch.setattr(launching, "WITH_QUEUE", 3600.0)
     await choose(world, queue="arn:aws:sqs:us-east-1:123456789012:launches")
