@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -74,7 +74,8 @@ class Launches:
         self._ears: dict[tuple[Aws, str], asyncio.Task[None]] = {}
         self._answered: dict[Launch, float] = {}
         self._wake = asyncio.Event()
-        self._open = False
+        self._open = self._failed = False
+        self._pause = EASY
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -94,7 +95,9 @@ class Launches:
         try:
             while True:
                 self._wake.clear()
-                pause = await self._guarded()
+                self._pause, self._failed = EASY, False
+                await self._tried(self._round())
+                pause = OPEN if self._open else RETRY if self._failed else self._pause
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -102,9 +105,10 @@ class Launches:
         finally:
             self._listen(())
 
-    async def _guarded(self) -> float:
+    async def _tried(self, look: Awaitable[None]) -> None:
+        """What goes wrong with one account, or one group, keeps no other waiting."""
         try:
-            return await self._round()
+            await look
         except Fenced:
             raise
         except ShiftworkError as err:
@@ -113,18 +117,18 @@ class Launches:
             log.warning("cannot look after what Auto Scaling groups launch", why=f"no answer within {LIMIT:g} s")
         except Exception as err:
             log.error("looking after what Auto Scaling groups launch failed", exc_info=err)
-        return RETRY
+        else:
+            return
+        self._failed = True
 
-    async def _round(self) -> float:
+    async def _round(self) -> None:
+        self._open = False
         hooked = [group for group in await self._home.store.groups() if wants_hooks(group)]
         await self._keeper.clear(group.id for group in hooked)
         self._listen((group.settings.aws, group.settings.autoscaling.queue) for group in hooked)
-        self._open = False
         for at in dict.fromkeys(group.settings.aws for group in hooked):
-            await self._account(at, [group for group in hooked if group.settings.aws == at])
-        if self._open:
-            return OPEN
-        return WITH_QUEUE if all(group.settings.autoscaling.queue for group in hooked) else EASY
+            await self._tried(self._account(at, [group for group in hooked if group.settings.aws == at]))
+        self._pause = WITH_QUEUE if all(group.settings.autoscaling.queue for group in hooked) else EASY
 
     async def _account(self, at: Aws, groups: Sequence[Group]) -> None:
         names = {group.id: asked_for(standing(group)).autoscaling for group in groups}
@@ -132,10 +136,13 @@ class Launches:
             members = await self._driver(at).members(sorted({name for each in names.values() for name in each}))
         for group in groups:
             its = [member for member in members if member.group in names[group.id]]
-            run = self._run_of(group)
-            hooked = _standing(group, names[group.id], its, _replacements(run))
-            await self._keeper.keep(group, hooked, run.image.deployment.id if run else "")
-            await self._group(group, its)
+            await self._tried(self._of_group(group, names[group.id], its))
+
+    async def _of_group(self, group: Group, names: Sequence[str], its: Sequence[Member]) -> None:
+        run = self._run_of(group)
+        hooked = _standing(group, names, its, _replacements(run))
+        await self._keeper.keep(group, hooked, run.image.deployment.id if run else "")
+        await self._group(group, its)
 
     async def _group(self, group: Group, members: Sequence[Member]) -> None:
         rows = await self._home.store.launches(group.id)

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from tests.coordinator.shell.conftest import Agent
 from tests.drivers.weighed_account import BLUE, GREEN, LISTENER, Weighed, web
 
+from shiftwork_contract.errors import InvalidRequest
 from shiftwork_contract.messages import HostFacts
+from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import fleets
 from shiftwork_coordinator.balancers.elbv2 import TargetGroups
 from shiftwork_coordinator.drafting import CreateDeployment
@@ -218,6 +220,26 @@ async def test_a_hook_that_cannot_be_taken_away_keeps_no_other_from_being_put(wo
     scaling.stuck = False
     await until(world.store.scaling_hooks, lambda found: {hook.scaling_group for hook in found} == {"b"})
     assert [hook.scaling_group for hook in scaling.hooks.values()] == ["b"]
+
+
+async def test_a_group_that_cannot_be_looked_after_keeps_no_other_waiting(
+    world: Any, scaling: MemoryHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy(world, V1)
+    good = await world.store.group("web", "production")
+    blocked = replace(good, last_good=Revision(V3, "coordinator:"))
+    await world.store.write(Put(blocked), Put(replace(good, id="second", name="second")))
+    signed = world.home.newly_signed
+
+    async def newly_signed(application: str, revision: Revision) -> Revision:
+        if revision.identity == V3:
+            raise InvalidRequest("cannot use a revision that nobody signed")
+        return await signed(application, revision)
+
+    monkeypatch.setattr(world.home, "newly_signed", newly_signed)
+    id = await launch(world, scaling, "web-5")
+    await world.until(lambda: world.agents["web-5"].installed == V1)
+    await world.until(lambda: (id, "CONTINUE") in scaling.answers)
 
 
 async def test_a_queue_says_that_there_is_news(world: Any, scaling: MemoryHooks, monkeypatch: Any) -> None:
