@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,18 @@ def shown() -> dict[str, dict[str, Any]]:
     """What each demonstration tells; nothing of them is left on this machine."""
     with tempfile.TemporaryDirectory(prefix="sw-") as directory, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", directory)
-        argv = [[*command(), "demo", name, "--output", "json"] for name in NAMES]
-        started = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in argv]
-        told = [(demo.communicate(timeout=280), demo.returncode) for demo in started]
-        for (_, complaints), code in told:
-            assert code == 0, complaints
+        with ThreadPoolExecutor(AT_ONCE) as few:
+            told = list(few.map(told_by, NAMES))
         assert list(Path(directory).iterdir()) == processes.of(Path(directory)) == []
-    return {name: json.loads(out) for name, ((out, _), _) in zip(NAMES, told, strict=True)}
+    return dict(zip(NAMES, told, strict=True))
+
+
+def told_by(name: str) -> dict[str, Any]:
+    argv = [*command(), "demo", name, "--output", "json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def changes(told: dict[str, Any]) -> list[str]:
