@@ -7,6 +7,7 @@ What is killed leaves to its successor what a crash leaves: the data directory.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ def main(pid_file: Path, data: Path, listen: str) -> None:
     for service, region in (("autoscaling", ""), ("ec2", ""), ("elbv2", REGION)):  # the last is an ARN's
         for attempts in (1, clients.ATTEMPTS):
             clients.client(service, Settings(region=region), attempts=attempts)
+    gc.collect()
+    gc.freeze()  # else each child's collector writes to all of it, which then has to be copied
     while True:
         pid = os.fork()
         if pid == 0:
