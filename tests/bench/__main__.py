@@ -1,4 +1,4 @@
-"""`make bench`: measures speed and size on this machine, side by side with other tools, in about five minutes."""
+"""`make bench`: measures speed and size on this machine, side by side with other tools, in about ten minutes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import uvloop
-from tests.bench import aws, bundle, idle, install, latency, proc, race, report, restart, scale
+from tests.bench import aws, bundle, fleets, idle, install, latency, proc, race, report, restart, scale
 from tests.bench.figures import Result, plain
 
 PARTS: dict[str, Callable[[Path], AsyncIterator[Result]]] = {
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[Path], AsyncIterator[Result]]] = {
     "restart": restart.measure,
     "bundle": bundle.measure,
     "aws": aws.measure,
+    "fleets": fleets.measure,
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 

@@ -15,7 +15,7 @@ import ssl
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from shiftwork_contract.messages import (
     Heartbeat,
     Hello,
     Observed,
+    Quiet,
     Report,
     RunCommand,
     Unwatch,
@@ -158,7 +159,8 @@ class SimulatedAgent:
                 await self._read(watch)
 
     async def _read(self, watch: Watch) -> None:
-        await self._send(encode(Observed(watch.group_id, watch.asked)))
+        still = Quiet(True) if watch.quiet else None
+        await self._send(encode(Observed(watch.group_id, watch.asked, quiet=still)))
 
     async def _execute(self, command: Command) -> None:
         await self._tell(lambda seq: Accepted(seq, command.id))
@@ -210,12 +212,15 @@ class Swarm:
 
 
 @asynccontextmanager
-async def swarm(url: str, ca: Path, token: str, count: int, pace: float = 0.0) -> AsyncIterator[Swarm]:
-    """`count` agents that have joined with `token` and are connected."""
+async def swarm(
+    url: str, ca: Path, token: str, count: int, pace: float = 0.0, names: Sequence[str] = ()
+) -> AsyncIterator[Swarm]:
+    """`count` agents that have joined with `token`, perhaps by these names, and are connected."""
     moments = Moments()
     connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(cafile=str(ca)))
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout()) as session:
-        agents = [await _joined(session, url, ca, token, f"sim-{n}", moments, pace) for n in range(1, count + 1)]
+        called = names or [f"sim-{n}" for n in range(1, count + 1)]
+        agents = [await _joined(session, url, ca, token, name, moments, pace) for name in called]
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(agent.run(session, gate, tasks)) for agent in agents]
