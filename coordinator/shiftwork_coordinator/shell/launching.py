@@ -213,13 +213,13 @@ class Launches:
             await self._home.store.write(*changes, epoch=self._home.epoch)
         for row in (row for row in decision.put if row.why):
             log.info("instance of an Auto Scaling group", instance=row.cloud_id, outcome=row.outcome, why=row.why)
-        for begin in decision.begin:
-            await self._begin(snapshot, begin)
         driver = self._driver(snapshot.group.settings.aws)
         for row in decision.beat:
             await driver.beat(_hook(row), row.cloud_id)
         for row in decision.answer:
             await self._answer(driver, row)
+        for begin in decision.begin:  # last: while none can begin, AWS is asked to wait all the same
+            await self._begin(snapshot, begin)
 
     async def _begin(self, snapshot: LaunchSnapshot, begin: Begin) -> None:
         home, group = self._home, snapshot.group

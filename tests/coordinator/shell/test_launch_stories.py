@@ -17,6 +17,7 @@ from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import fleets
 from shiftwork_coordinator.balancers.elbv2 import TargetGroups
 from shiftwork_coordinator.drafting import CreateDeployment
+from shiftwork_coordinator.engine import launching as deciding
 from shiftwork_coordinator.model.launches import Launch
 from shiftwork_coordinator.model.rows import Deployment, Instance
 from shiftwork_coordinator.model.settings import AutoScaling, BlueGreen, Instances, Weights
@@ -240,6 +241,20 @@ async def test_a_group_that_cannot_be_looked_after_keeps_no_other_waiting(
     id = await launch(world, scaling, "web-5")
     await world.until(lambda: world.agents["web-5"].installed == V1)
     await world.until(lambda: (id, "CONTINUE") in scaling.answers)
+
+
+async def test_while_nothing_can_begin_aws_is_asked_to_wait(
+    world: Any, scaling: MemoryHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def newly_signed(application: str, revision: Revision) -> Revision:
+        raise InvalidRequest("cannot use a revision that nobody signed")
+
+    await deploy(world, V1)
+    monkeypatch.setattr(world.home, "newly_signed", newly_signed)
+    monkeypatch.setattr(deciding, "BEAT_EVERY", 0.05)
+    id = await launch(world, scaling, "web-5")
+    await world.until(lambda: scaling.beats.count(id) > 1)
+    assert scaling.fleet.machines[id].lifecycle == "Pending:Wait"
 
 
 async def test_a_queue_says_that_there_is_news(world: Any, scaling: MemoryHooks, monkeypatch: Any) -> None:
