@@ -77,11 +77,11 @@ def _config(group: Group, begin: Begin, custom: Mapping[str, DeploymentConfig]) 
 
 
 def _settings(group: Group, begin: Begin) -> GroupSettings:
-    """Instances are changed in place. A red alarm may be just why the group launches more. Of two target groups that
-    weights share requests out between, the first is theirs."""
-    settings = replace(standing(group), blue_green=None, alarms=Alarms(), rollback=())
+    """Instances are changed in place. A red alarm may be just why the group launches more; what serves already it keeps
+    from being updated. Of two target groups that weights share requests out between, the first is theirs."""
+    settings = replace(standing(group), blue_green=None, rollback=())
     if weights := group.settings.weights:
         settings = replace(settings, load_balancers=({"elbv2": {"target_group": weights.target_groups[0]}},))
     if begin.creator == FOLLOWS_UP:
         return settings
-    return replace(settings, bake=0.0, autoscaling=replace(settings.autoscaling, suspend=()))
+    return replace(settings, bake=0.0, alarms=Alarms(), autoscaling=replace(settings.autoscaling, suspend=()))

@@ -26,7 +26,7 @@ def launches(call: Call) -> None:
         click.echo("No Auto Scaling group launches or ends an instance just now.")
     for each in told.get("problems", []):
         where = f"{each['applicationName']}/{each['deploymentGroupName']}"
-        tell(clean(f"{where} has no lifecycle hook: {each['message']}"))
+        tell(clean(f"What is launched for {where} is not looked after: {each['message']}"))
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

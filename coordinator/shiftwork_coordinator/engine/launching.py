@@ -109,7 +109,9 @@ class _Draft:
 def _begin(
     creator: Literal["autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate"], rows: list[Launch]
 ) -> list[Begin]:
-    return [Begin(creator, tuple(rows))] if rows else []
+    """One for each Auto Scaling group: two may be behind different load balancers."""
+    groups = dict.fromkeys(row.scaling_group for row in rows)
+    return [Begin(creator, tuple(row for row in rows if row.scaling_group == name)) for name in groups]
 
 
 def _waits(snapshot: LaunchSnapshot, row: Launch) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.aws.clients import ATTEMPTS, call
+from shiftwork_coordinator.aws.clients import READ_LIMIT as CHANGE_LIMIT
 from shiftwork_coordinator.fleets.tags import Filter, literal, matches, narrowing
 from shiftwork_coordinator.model.settings import Aws, Instances
 from shiftwork_coordinator.ports import Member
@@ -57,7 +58,11 @@ class Ec2:
     async def terminate(self, ids: Sequence[str]) -> None:
         there = [row["InstanceId"] for row in await self._of_ids(ids, THERE)]
         for each in (there[n : n + PAGE] for n in range(0, len(there), PAGE)):
-            await call("ec2", "terminate_instances", self._at, READ_LIMIT, 1, InstanceIds=each)
+            await call("ec2", "terminate_instances", self._at, CHANGE_LIMIT, 1, InstanceIds=each)
+
+    async def has_pool(self, group: str) -> bool:
+        """Whether an Auto Scaling group keeps instances ready besides those that are its members."""
+        return any(["WarmPoolConfiguration" in row async for row in self._groups([group])])
 
     async def _of_groups(self, names: Sequence[str]) -> dict[str, Member]:
         groups = {group["AutoScalingGroupName"]: group async for group in self._groups(names)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from shiftwork_contract.errors import InvalidRequest
 from shiftwork_coordinator.aws.clients import ATTEMPTS, call
+from shiftwork_coordinator.aws.clients import READ_LIMIT as CHANGE_LIMIT
 from shiftwork_coordinator.fleets.ec2 import READ_LIMIT, Ec2
 from shiftwork_coordinator.model.launches import ScalingHook
 from shiftwork_coordinator.model.settings import AutoScaling, Aws
@@ -43,6 +44,7 @@ class LifecycleHooks:
         }
         if settings.queue_role_arn:
             wanted |= {"NotificationTargetARN": settings.queue, "RoleARN": settings.queue_role_arn}
+        await self._refuse_pool(hook)
         found = await self._found(hook)
         if found is not None and found.get("NotificationTargetARN") and "RoleARN" not in wanted:
             wanted["NotificationTargetARN"] = ""  # AWS's way to take it away
@@ -50,6 +52,16 @@ class LifecycleHooks:
             return False
         await self._ask("put_lifecycle_hook", hook, **wanted)
         return True
+
+    async def _refuse_pool(self, hook: ScalingHook) -> None:
+        """The hook would hold the instances of a warm pool too, which the group does not tell of."""
+        if not hook.leaving and await self._fleet.has_pool(hook.scaling_group):
+            await self.delete(hook)
+            raise InvalidRequest(
+                f"cannot put a launch hook on {hook.scaling_group}: it has a warm pool, whose instances would wait for"
+                " it for ever; what is launched gets its revision with the next deployment. Delete the pool, or set"
+                " `autoscaling.launch_hook: false`"
+            )
 
     async def _found(self, hook: ScalingHook) -> Mapping[str, Any] | None:
         named = {"AutoScalingGroupName": hook.scaling_group, "LifecycleHookNames": [hook.name]}
@@ -75,7 +87,7 @@ class LifecycleHooks:
 
     async def _ask(self, operation: str, hook: ScalingHook, **parameters: Any) -> None:
         about = {"AutoScalingGroupName": hook.scaling_group, "LifecycleHookName": hook.name}
-        await call("autoscaling", operation, self._at, READ_LIMIT, ATTEMPTS, **about, **parameters)
+        await call("autoscaling", operation, self._at, CHANGE_LIMIT, 1, **about, **parameters)
 
     async def hear(self, queue: str) -> bool:
         """What the messages say is not read: they ring, and the groups are looked at. Nobody else may hear them."""

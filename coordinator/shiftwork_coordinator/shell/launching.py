@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -22,12 +23,21 @@ from shiftwork_coordinator.model.launches import Ended, Launch, LaunchSnapshot, 
 from shiftwork_coordinator.model.rows import Deployment, Group, Target
 from shiftwork_coordinator.model.settings import Aws
 from shiftwork_coordinator.model.snapshot import Joined
-from shiftwork_coordinator.model.status import DECIDED, ENDED, TargetStatus
+from shiftwork_coordinator.model.status import ENDED, TargetStatus
 from shiftwork_coordinator.ports import Clock, Member, ScalingHooks
-from shiftwork_coordinator.scaling_groups import asked_for, standing
 from shiftwork_coordinator.shell.agents import Agents
-from shiftwork_coordinator.shell.image import Image
 from shiftwork_coordinator.shell.keeping_hooks import HookKeeper
+from shiftwork_coordinator.shell.observe import CALL_LIMIT
+from shiftwork_coordinator.shell.replacing import (
+    Driven,
+    as_promoted,
+    filled,
+    hooked,
+    names_of,
+    replaced,
+    run_of,
+    taken,
+)
 from shiftwork_coordinator.shifters import weighing
 from shiftwork_coordinator.store import Change, Delete, Fenced, NoneActive, Put, Store
 
@@ -42,12 +52,6 @@ LIMIT = 30.0
 WAITS = {"Pending:Wait": False, "Terminating:Wait": True}
 
 
-class Driven(Protocol):
-    """An active deployment."""
-
-    image: Image
-
-
 class Home(Protocol):
     """What launches need of the coordinator."""
 
@@ -55,6 +59,9 @@ class Home(Protocol):
     clock: Clock
     agents: Agents
     epoch: int
+
+    @property
+    def may_call(self) -> Callable[[float], bool]: ...
 
     @property
     def runs(self) -> Mapping[str, Driven]: ...
@@ -73,14 +80,15 @@ class Launches:
         self._keeper = HookKeeper(home.store, lambda: home.epoch, self._driver)
         self._ears: dict[tuple[Aws, str], asyncio.Task[None]] = {}
         self._answered: dict[Launch, float] = {}
+        self._failures: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._open = self._failed = False
         self._pause = EASY
 
     @property
     def problems(self) -> Mapping[str, str]:
-        """Why a deployment group's hooks could not be put, by its id."""
-        return self._keeper.problems
+        """Why a deployment group's hooks could not be put, or its launches not be looked after, by its id."""
+        return {**self._keeper.problems, **self._failures}
 
     def wake(self) -> None:
         """A deployment or a group has changed, or AWS has news."""
@@ -105,56 +113,63 @@ class Launches:
         finally:
             self._listen(())
 
-    async def _tried(self, look: Awaitable[None]) -> None:
-        """What goes wrong with one account, or one group, keeps no other waiting."""
+    async def _tried(self, look: Awaitable[None], *groups: Group) -> None:
+        """What goes wrong with one account, or one group, keeps no other waiting, and is told to people."""
         try:
             await look
         except Fenced:
             raise
         except ShiftworkError as err:
-            log.warning("cannot look after what Auto Scaling groups launch", why=err.message)
+            why = err.message
         except TimeoutError:
-            log.warning("cannot look after what Auto Scaling groups launch", why=f"no answer within {LIMIT:g} s")
+            why = f"no answer within {LIMIT:g} s"
         except Exception as err:
+            why = f"an internal error: {type(err).__name__}: {err}"
             log.error("looking after what Auto Scaling groups launch failed", exc_info=err)
         else:
+            for group in groups:
+                self._failures.pop(group.id, None)
             return
+        log.warning("cannot look after what Auto Scaling groups launch", why=why)
+        self._failures.update({group.id: why for group in groups})
         self._failed = True
 
     async def _round(self) -> None:
         self._open = False
-        hooked = [group for group in await self._home.store.groups() if wants_hooks(group)]
-        await self._keeper.clear(group.id for group in hooked)
-        self._listen((group.settings.aws, group.settings.autoscaling.queue) for group in hooked)
-        for at in dict.fromkeys(group.settings.aws for group in hooked):
-            await self._tried(self._account(at, [group for group in hooked if group.settings.aws == at]))
-        self._pause = WITH_QUEUE if all(group.settings.autoscaling.queue for group in hooked) else EASY
+        groups = [group for group in await self._home.store.groups() if wants_hooks(group)]
+        await self._keeper.clear(group.id for group in groups)
+        self._listen((group.settings.aws, group.settings.autoscaling.queue) for group in groups)
+        for at in dict.fromkeys(group.settings.aws for group in groups):
+            its = [group for group in groups if group.settings.aws == at]
+            await self._tried(self._account(at, its), *its)
+        self._pause = WITH_QUEUE if all(group.settings.autoscaling.queue for group in groups) else EASY
 
     async def _account(self, at: Aws, groups: Sequence[Group]) -> None:
-        names = {group.id: asked_for(standing(group)).autoscaling for group in groups}
+        names = {group.id: names_of(group, self._run_of(group)) for group in groups}
         async with asyncio.timeout(LIMIT):
             members = await self._driver(at).members(sorted({name for each in names.values() for name in each}))
         for group in groups:
             its = [member for member in members if member.group in names[group.id]]
-            await self._tried(self._of_group(group, names[group.id], its))
+            await self._tried(self._of_group(group, its), group)
 
-    async def _of_group(self, group: Group, names: Sequence[str], its: Sequence[Member]) -> None:
+    async def _of_group(self, group: Group, members: Sequence[Member]) -> None:
+        if not self._home.may_call(CALL_LIMIT):
+            return
         run = self._run_of(group)
-        hooked = _standing(group, names, its, _replacements(run))
-        await self._keeper.keep(group, hooked, run.image.deployment.id if run else "")
-        await self._group(group, its)
-
-    async def _group(self, group: Group, members: Sequence[Member]) -> None:
+        await self._keeper.keep(group, hooked(group, run, members), run.image.deployment.id if run else "")
         rows = await self._home.store.launches(group.id)
         waiting = {m.id: Waiting(m.group, WAITS[m.lifecycle]) for m in members if m.lifecycle in WAITS}
+        self._open = self._open or bool(rows or waiting or replaced(run))
         if not rows and not waiting:
             return
-        self._open = True
         run = self._run_of(group)
         # Read after that: a deployment that has ended meanwhile has said what is good.
         fresh = await self._home.store.group_by_id(group.id) or group
-        snapshot = await self._snapshot(fresh, run, rows, waiting, members)
+        snapshot = await self._snapshot(as_promoted(fresh, run), run, rows, waiting, members)
         await self._carry_out(snapshot, decide(snapshot, self._home.clock.now()))
+
+    def _run_of(self, group: Group) -> Driven | None:
+        return run_of(group, self._home.runs.values())
 
     # What is seen
 
@@ -177,33 +192,36 @@ class Launches:
             installed={id: installed[j.instance].installed for id, j in joined.items() if j.instance in installed},
             ended=await self._ended(row for row in rows if row.deployment_id and not row.outcome),
             active=run.image.deployment.id if run else "",
-            taken=frozenset(t.cloud_id for t in run.image.targets.values() if _undecided(t)) if run else frozenset(),
-            passed=_replacements(run),
-            kept=frozenset(standing(group).instances.autoscaling) if _replacements(run) else frozenset(),
+            taken=taken(run),
+            passed=filled(run),
+            kept=replaced(run),
         )
-
-    def _run_of(self, group: Group) -> Driven | None:
-        """The group's deployment that is under way."""
-        for run in self._home.runs.values():
-            row = run.image.deployment
-            if row.group_id == group.id and row.started_at is not None and row.status not in ENDED and not row.apart:
-                return run
-        return None
 
     async def _joined(self) -> dict[str, Joined]:
         rows = [row for row in await self._home.store.instances() if row.cloud_id and row.revoked_at is None]
         there = [row for row in rows if self._home.agents.connected(row.name)]
-        return {row.cloud_id: Joined(row.name, row.address, row.cloud_id) for row in there}
+        claims = Counter(row.cloud_id for row in there)  # of two that claim one id, neither is believed
+        return {r.cloud_id: Joined(r.name, r.address, r.cloud_id) for r in there if claims[r.cloud_id] == 1}
 
     async def _ended(self, rows: Iterable[Launch]) -> dict[tuple[str, str], Ended]:
         found: dict[tuple[str, str], Ended] = {}
         waited = [row for row in rows if row.deployment_id not in self._home.runs]
         for id in {row.deployment_id for row in waited}:
+            if await self._goes_on(id):
+                continue
             targets = {target.cloud_id: target for target in (await self._home.store.targets(id)).values()}
             for row in waited:
                 if row.deployment_id == id:
                     found[id, row.cloud_id] = _of(targets.get(row.cloud_id))
         return found
+
+    async def _goes_on(self, id: str) -> bool:
+        """Whether a deployment that nobody drives has not ended: it could not be taken up when it was made."""
+        deployment = await self._home.store.deployment(id)
+        if deployment is None or deployment.status in ENDED:
+            return False
+        await self._home.take_up(deployment)
+        return True
 
     # What is done
 
@@ -262,8 +280,9 @@ class Launches:
             try:
                 if await self._driver(at).hear(queue):
                     self._wake.set()
-            except ShiftworkError as err:
-                log.warning("cannot hear of launches; groups are looked at now and then", queue=queue, why=err.message)
+            except Exception as err:  # noqa: BLE001  the edge of a driver call: the next question may be answered
+                why = f"{type(err).__name__}: {err}"
+                log.warning("cannot hear of launches; groups are looked at now and then", queue=queue, why=why)
                 await asyncio.sleep(RETRY)
 
 
@@ -277,25 +296,8 @@ def wants_hooks(group: Group) -> bool:
     )
 
 
-def _standing(group: Group, names: Sequence[str], members: Sequence[Member], filled: frozenset[str]) -> list[str]:
-    """The groups that launch for the deployment group: of two that swap, the one that has instances which stay."""
-    theirs = [name for name in names if name not in filled]
-    serving = {member.group for member in members if not member.lifecycle.startswith("Terminating")} - filled
-    return [name for name in theirs if name in serving] if group.settings.blue_green and serving else theirs
-
-
 def _hook(row: Launch) -> ScalingHook:
     return ScalingHook(row.group_id, row.scaling_group, row.leaving)
-
-
-def _undecided(target: Target) -> bool:
-    return bool(target.cloud_id) and target.status not in DECIDED
-
-
-def _replacements(run: Driven | None) -> frozenset[str]:
-    """The Auto Scaling groups that a blue/green deployment fills."""
-    fleet = [target.resource for target in run.image.targets.values() if target.role == "fleet"] if run else []
-    return frozenset(name for one in fleet if (name := getattr(one, "replacement", "")))
 
 
 def _of(target: Target | None) -> Ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,16 +12,19 @@ from msgspec.structs import replace
 from tests.coordinator.shell.conftest import Agent
 from tests.drivers.weighed_account import BLUE, GREEN, LISTENER, Weighed, web
 
-from shiftwork_contract.errors import InvalidRequest
+from shiftwork_contract.errors import InvalidRequest, Unavailable
 from shiftwork_contract.messages import HostFacts
+from shiftwork_contract.resource import ScalingGroup
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator import fleets
 from shiftwork_coordinator.balancers.elbv2 import TargetGroups
 from shiftwork_coordinator.drafting import CreateDeployment
 from shiftwork_coordinator.engine import launching as deciding
+from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.launches import Launch
-from shiftwork_coordinator.model.rows import Deployment, Instance
+from shiftwork_coordinator.model.rows import Deployment, Instance, Target
 from shiftwork_coordinator.model.settings import AutoScaling, BlueGreen, Instances, Weights
+from shiftwork_coordinator.model.status import DeploymentStatus
 from shiftwork_coordinator.operations import create_deployment
 from shiftwork_coordinator.ports import Pace
 from shiftwork_coordinator.shell import launching, watch_fleet
@@ -65,9 +69,9 @@ async def deploy(world: Any, revision: str = V1) -> Deployment:
     return await world.ended((await create_deployment(world.home, asked, "tester")).id)
 
 
-async def launch(world: Any, scaling: MemoryHooks, name: str) -> str:
+async def launch(world: Any, scaling: MemoryHooks, name: str, group: str = "web") -> str:
     """A new instance whose agent joins."""
-    scaling.launch(IDS[name], "web")
+    scaling.launch(IDS[name], group)
     await world.store.write(Put(Instance(name)))
     world.balancer.add(name)
     await world.balancer.deregister([type("S", (), {"instance": name})()])
@@ -265,6 +269,73 @@ async def test_a_queue_says_that_there_is_news(world: Any, scaling: MemoryHooks,
     id = await launch(world, scaling, "web-5")
     scaling.news.set()
     await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+
+
+def replacing(monkeypatch: pytest.MonkeyPatch, before: Deployment, arranged: Arrangement) -> Deployment:
+    """As if a blue/green deployment of v2 were under way."""
+    row = replace(before, id="d-9", status=DeploymentStatus.IN_PROGRESS, revision=Revision(V2, "coordinator:"))
+    resource = ScalingGroup("autoscaling:web", "web", "d-9", "web-copy", copied=True)
+    fleet = Target("d-9", "autoscaling:web", role="fleet", resource=resource, arranged=arranged)
+    run = SimpleNamespace(image=SimpleNamespace(deployment=row, targets={fleet.instance: fleet}))
+    monkeypatch.setattr(launching, "run_of", lambda group, runs: run)
+    return row
+
+
+async def test_a_group_that_has_taken_over_launches_with_what_it_was_made_for(
+    world: Any, scaling: MemoryHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await deploy(world, V1)
+    replacing(monkeypatch, before, Arrangement.PROMOTED)
+    await world.until(lambda: {hook.scaling_group for hook in scaling.hooks.values()} == {"web", "web-copy"})
+    new, old = await launch(world, scaling, "web-5", "web-copy"), await launch(world, scaling, "web-6")
+    await world.until(lambda: scaling.fleet.machines[new].lifecycle == "InService")
+    assert world.agents["web-5"].installed == V2
+    found = await row(world, old)
+    assert found is not None and "which replaces its group" in found.why
+    assert scaling.fleet.machines[old].lifecycle == "Pending:Wait" and not world.agents["web-6"].ran
+
+
+async def test_a_group_that_is_being_filled_has_no_hook(
+    world: Any, scaling: MemoryHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replacing(monkeypatch, await deploy(world, V1), Arrangement.PROVISIONED)
+    before = scaling.asked
+    await world.until(lambda: scaling.asked > before + 2)
+    assert {hook.scaling_group for hook in scaling.hooks.values()} == {"web"}
+
+
+async def test_of_two_agents_that_claim_one_instance_neither_is_believed(world: Any, scaling: MemoryHooks) -> None:
+    await deploy(world, V1)
+    world.agents["web-4"].host = HostFacts(instance_id=IDS["web-5"])
+    await world.agents["web-4"].connect()
+    id = await launch(world, scaling, "web-5")
+    await until(lambda: row(world, id), lambda found: "to join" in found.why)
+    assert not await made(world, "autoscaling")
+
+
+async def test_a_deployment_that_could_not_be_taken_up_is_taken_up_later(
+    world: Any, scaling: MemoryHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deploy(world, V1)
+    take_up, failed = world.home.take_up, []
+
+    async def once(deployment: Deployment) -> None:
+        if not failed:
+            failed.append(deployment)
+            raise Unavailable("cannot read from the database")
+        await take_up(deployment)
+
+    monkeypatch.setattr(world.home, "take_up", once)
+    id = await launch(world, scaling, "web-5")
+    await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+    assert len(await made(world, "autoscaling")) == 1 and (id, "ABANDON") not in scaling.answers
+
+
+async def test_what_cannot_be_looked_after_is_told(world: Any, scaling: MemoryHooks) -> None:
+    scaling.fleet.unreachable = True
+    await world.until(lambda: world.home.launches.problems == {"g-1": "cannot reach Auto Scaling"})
+    scaling.fleet.unreachable = False
+    await world.until(lambda: not world.home.launches.problems)
 
 
 async def row(world: Any, id: str) -> Launch | None:
