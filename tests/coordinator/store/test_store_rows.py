@@ -21,6 +21,7 @@ from shiftwork_contract.messages import Command
 from shiftwork_contract.revision import Revision
 from shiftwork_coordinator.clock import SystemClock
 from shiftwork_coordinator.model.config import PREDEFINED
+from shiftwork_coordinator.model.launches import Launch, ScalingHook
 from shiftwork_coordinator.model.rows import (
     Asked,
     CommandRow,
@@ -41,7 +42,7 @@ from shiftwork_coordinator.model.rows import (
     Token,
     TrustedRole,
 )
-from shiftwork_coordinator.model.settings import GroupSettings, Instances
+from shiftwork_coordinator.model.settings import Aws, GroupSettings, Instances
 from shiftwork_coordinator.model.status import DeploymentStatus
 from shiftwork_coordinator.model.upgrades import AgentPackage, AgentUpgrade, AgentUpgradeTarget
 from shiftwork_coordinator.store import (
@@ -87,6 +88,8 @@ ROWS = (
     AgentPackage("0.2.0", "deb", "x86_64", "c" * 64, 13),
     AgentUpgrade("u-1", "0.2.0", 4),
     AgentUpgradeTarget("u-1", "web-1", code="TIMEOUT"),
+    ScalingHook("g-1", "web", leaving=False, aws=Aws("eu-west-1")),
+    Launch("g-1", "i-1", leaving=True, scaling_group="web", since=6.0, outcome="CONTINUE"),
 )
 
 
@@ -123,6 +126,8 @@ async def test_rows_come_back_as_they_went_in(store: Store) -> None:
         *await store.packages(),
         await store.agent_upgrade("u-1"),
         (await store.agent_upgrade_targets("u-1"))["web-1"],
+        *await store.scaling_hooks(),
+        *await store.launches("g-1"),
     )
     assert found == ROWS
 
