@@ -14,6 +14,7 @@ from shiftwork_coordinator.lab import operator
 from shiftwork_coordinator.lab.aws import fleet_sample
 from shiftwork_coordinator.lab.aws.fleet_sample import GROUP_NAME
 from shiftwork_coordinator.lab.aws.sample import client
+from shiftwork_coordinator.launches import FOLLOWS_UP
 
 DESIRED = 2
 STOPS = {"autoscaling": {"termination_hook": True}}
@@ -29,7 +30,7 @@ def run(stage: Stage) -> Shown:
         launched = _made(stage, "autoscaling")
         scene.apply(**STOPS)
         updated = _finished(stage, main)
-        followed = _made(stage, "CodeDeployAutoUpdate")
+        followed = _made(stage, FOLLOWS_UP)
         stage.say("The group is asked for one instance less.")
         _resize(scene, DESIRED)
         ended = _made(stage, "autoscalingTermination")

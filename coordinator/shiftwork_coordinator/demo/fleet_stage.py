@@ -16,9 +16,11 @@ from shiftwork_coordinator.demo.stage import Stage, View
 from shiftwork_coordinator.demo.tally import Result
 from shiftwork_coordinator.lab.aws import fleet_sample
 from shiftwork_coordinator.lab.aws.fleet_sample import GROUP_NAME, Made
+from shiftwork_coordinator.launches import FOLLOWS_UP
+from shiftwork_coordinator.model.rows import APART
 
 RATE = 40.0
-APART = ("autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate")
+TO_SOME = APART | {FOLLOWS_UP}
 """Creators whose deployments go to some of the instances."""
 
 
@@ -70,7 +72,7 @@ def shown(scene: Scene, views: Sequence[View], result: Result, statuses: list[st
     stage, made = scene.stage, scene.made
     recorded = function_stage.calls(stage.lab)
     left = fleet_account.left(stage, made, scene.before)
-    counting = [view for view in views if view["creator"] not in APART]
+    counting = [view for view in views if view["creator"] not in TO_SOME]
     whole = AwsReport(
         stage.lab.runtime, made.desired, _deployments(views), report.requests(result),
         report.least_in_service(counting, result), serving(fleet_sample.url(stage.lab, made)),

@@ -21,6 +21,8 @@ MOST_FAILED = 2
 """Instances in a row that are given up for one revision."""
 JOIN_WITHIN = 600.0
 """Seconds from the launch until an agent must have joined: what AWS waits by itself with CodeDeploy's hooks."""
+By = Literal["autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate"]
+"""The creators, in CodeDeploy's words, of deployments that are begun here."""
 BEAT_EVERY = 200.0
 """Seconds: a third of the hook's timeout."""
 
@@ -28,7 +30,7 @@ BEAT_EVERY = 200.0
 class Begin(msgspec.Struct, frozen=True):
     """A deployment to these instances. What is followed up is not remembered any more."""
 
-    creator: Literal["autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate"]
+    creator: By
     launches: tuple[Launch, ...]
 
 
@@ -106,9 +108,7 @@ class _Draft:
         return not self.snapshot.active and self.snapshot.installed.get(row.cloud_id, "") == self.good
 
 
-def _begin(
-    creator: Literal["autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate"], rows: list[Launch]
-) -> list[Begin]:
+def _begin(creator: By, rows: list[Launch]) -> list[Begin]:
     """One for each Auto Scaling group: two may be behind different load balancers."""
     groups = dict.fromkeys(row.scaling_group for row in rows)
     return [Begin(creator, tuple(row for row in rows if row.scaling_group == name)) for name in groups]

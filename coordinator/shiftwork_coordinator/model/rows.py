@@ -25,8 +25,8 @@ from shiftwork_coordinator.model.status import CommandStatus, DeploymentStatus, 
 
 Role = Literal["", "fleet", "original", "replacement"]
 Creator = Literal["user", "codeDeployRollback", "autoscaling", "autoscalingTermination", "CodeDeployAutoUpdate"]
-"""Who made a deployment, in CodeDeploy's words. The middle two go to instances that an Auto Scaling group launches or
-ends, the last one to those that were launched with what is outdated now."""
+"""Who made a deployment, in CodeDeploy's words. Those in APART go to instances that an Auto Scaling group launches
+or ends, the last one to those that were launched with what is outdated now."""
 APART = frozenset({"autoscaling", "autoscalingTermination"})
 EC2_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 

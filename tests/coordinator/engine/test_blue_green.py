@@ -131,6 +131,15 @@ class World:
     def ask(self, **request: Any) -> None:
         self.snapshot = replace(self.snapshot, request=Request("d-1", **request))
 
+    def stop_after(self, ticks: int) -> None:
+        """To the end, with a stop that comes after so many ticks, if it has not ended before."""
+        for _ in range(ticks):
+            if self.tick().deployment.status in ENDED:
+                break
+        self.ask(stop="stop")
+        if self.snapshot.deployment.status not in ENDED:
+            self.end()
+
     def statuses(self, names: tuple[str, ...]) -> set[TargetStatus]:
         return {self.snapshot.targets[name].status for name in names if name in self.snapshot.targets}
 
@@ -259,12 +268,7 @@ def test_originals_that_are_gone_are_not_waited_for_and_count_as_nobody(
 @pytest.mark.parametrize("ticks", range(1, 24))
 def test_a_stop_at_any_moment_ends_whole(ticks: int) -> None:
     world = World()
-    for _ in range(ticks):
-        if world.tick().deployment.status in ENDED:
-            break
-    world.ask(stop="stop")
-    if world.snapshot.deployment.status not in ENDED:
-        world.end()
+    world.stop_after(ticks)
     assert world.arranged in (A.RETIRED, A.ABANDONED, None)
     assert world.serving == (set(GREEN) if world.arranged is A.RETIRED else set(BLUE))
 

@@ -15,7 +15,6 @@ from shiftwork_coordinator.engine.plan import foresee
 from shiftwork_coordinator.model.config import TimeBasedCanary, TimeBasedLinear, Traffic
 from shiftwork_coordinator.model.rows import Asked
 from shiftwork_coordinator.model.settings import BlueGreen, Originals, Weights
-from shiftwork_coordinator.model.status import ENDED
 
 CANARY, LINEAR = TimeBasedCanary(25, 60.0), TimeBasedLinear(40, 30.0)
 GREEN_BEFORE_BLUE = ["provisioned", *IN, "25%", "100%", *OUT, "promoted", "retired"]
@@ -178,12 +177,7 @@ def test_replacements_stay_until_the_listener_shows_that_they_get_nothing() -> N
 @pytest.mark.parametrize("ticks", range(1, 32))
 def test_a_stop_at_any_moment_ends_whole(ticks: int) -> None:
     world = Weighed(TimeBasedCanary(25, 3.0))
-    for _ in range(ticks):
-        if world.tick().deployment.status in ENDED:
-            break
-    world.ask(stop="stop")
-    if world.snapshot.deployment.status not in ENDED:
-        world.end()
+    world.stop_after(ticks)
     retired = world.arranged is A.RETIRED
     assert world.arranged in (A.RETIRED, A.ABANDONED, None)
     assert (world.serving, world.weight) == ((set(GREEN), 1.0) if retired else (set(BLUE), 0.0))

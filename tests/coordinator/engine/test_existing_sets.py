@@ -15,7 +15,7 @@ from shiftwork_coordinator.model.arrangement import Arrangement
 from shiftwork_coordinator.model.rows import Target
 from shiftwork_coordinator.model.settings import Originals, Ready
 from shiftwork_coordinator.model.snapshot import TrafficSeen
-from shiftwork_coordinator.model.status import ENDED, DeploymentStatus, TargetStatus
+from shiftwork_coordinator.model.status import DeploymentStatus, TargetStatus
 
 A, D, T = Arrangement, DeploymentStatus, TargetStatus
 AWAY, IN, OUT = ["-green-1", "-green-2"], ["+green-1", "+green-2"], ["-blue-1", "-blue-2"]
@@ -96,12 +96,7 @@ def test_one_that_cannot_fetch_the_revision_stays_out_while_the_others_take_over
 @pytest.mark.parametrize("ticks", range(1, 26))
 def test_a_stop_at_any_moment_ends_with_one_set_in_traffic(ticks: int) -> None:
     world = Standing()
-    for _ in range(ticks):
-        if world.tick().deployment.status in ENDED:
-            break
-    world.ask(stop="stop")
-    if world.snapshot.deployment.status not in ENDED:
-        world.end()
+    world.stop_after(ticks)
     assert world.serving == (set(GREEN) if world.arranged is A.RETIRED else set(BLUE))
 
 

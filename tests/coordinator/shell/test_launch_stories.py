@@ -82,6 +82,17 @@ async def launch(world: Any, scaling: MemoryHooks, name: str, group: str = "web"
     return IDS[name]
 
 
+async def launched_meanwhile(world: Any, scaling: MemoryHooks) -> Deployment:
+    """The deployment of v2, held on web-1, while web-5 came into service."""
+    await deploy(world, V1)
+    world.agents["web-1"].release.clear()
+    running = await create_deployment(world.home, CreateDeployment("web", "production", V2), "tester")
+    await world.until(lambda: any(one.deployment_id == running.id for one in world.agents["web-1"].commands))
+    id = await launch(world, scaling, "web-5")
+    await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+    return running
+
+
 async def made(world: Any, creator: str) -> list[Deployment]:
     return [d for d in await world.store.deployments(limit=None) if d.creator == creator]
 
@@ -121,12 +132,7 @@ async def test_what_does_not_come_up_is_not_launched_for_ever(world: Any, scalin
 
 
 async def test_launched_meanwhile_it_is_updated_afterwards(world: Any, scaling: MemoryHooks) -> None:
-    await deploy(world, V1)
-    world.agents["web-1"].release.clear()
-    running = await create_deployment(world.home, CreateDeployment("web", "production", V2), "tester")
-    await world.until(lambda: bool(world.agents["web-1"].commands))
-    id = await launch(world, scaling, "web-5")
-    await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+    running = await launched_meanwhile(world, scaling)
     assert world.agents["web-5"].installed == V1
     world.agents["web-1"].release.set()
     assert (await world.ended(running.id)).status == "Succeeded"
@@ -139,12 +145,7 @@ async def test_launched_meanwhile_it_is_updated_afterwards(world: Any, scaling: 
 
 
 async def test_a_deployment_that_ends_while_aws_is_asked_is_followed_up_too(world: Any, scaling: MemoryHooks) -> None:
-    await deploy(world, V1)
-    world.agents["web-1"].release.clear()
-    running = await create_deployment(world.home, CreateDeployment("web", "production", V2), "tester")
-    await world.until(lambda: bool(world.agents["web-1"].commands))
-    id = await launch(world, scaling, "web-5")
-    await world.until(lambda: scaling.fleet.machines[id].lifecycle == "InService")
+    running = await launched_meanwhile(world, scaling)
     scaling.answering.clear()
     before = scaling.asked
     await world.until(lambda: scaling.asked > before)
